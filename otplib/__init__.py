@@ -1,0 +1,113 @@
+"""otplib: the ideas that made Erlang and Elixir famous, for Python developers, alive in a Jupyter kernel.
+
+The house, floor by floor; a floor knows only those above it in this list:
+
+    core/        values and decisions, pure: terms, patterns, reasons, mailbox, delivery, restarts
+    vm/          the engine, the only threads: machine, scheduler, watchdog, traps, shell
+    process      the verbs: what a process may say
+    behaviours/  OTP, written with the verbs: gen_server, supervisor, system, group_leader
+    testing      deterministic tests for your own servers
+    jupyter/     the kernel's side: output into the right cell, errors as Elixir shows them
+    cli          the `otplib` command
+"""
+
+from __future__ import annotations
+
+import sys as _sys
+
+from otplib import process as process
+from otplib.behaviours import group_leader as group_leader
+from otplib.behaviours import system as system
+from otplib.behaviours.gen_server import GenServer
+from otplib.behaviours.returns import Continue, Ignore, NoReply, Ok, Reply, Stop
+from otplib.behaviours.supervisor import Child, Supervise, Supervisor
+from otplib.core.child_spec import ChildSpec
+from otplib.core.copying import shared
+from otplib.core.errors import (
+    CallTimeout,
+    ChildError,
+    CopyError,
+    DecodeError,
+    Exit,
+    LeaderError,
+    MachineError,
+    NameTakenError,
+    NodeError,
+    NoProcessError,
+    NoSuchNameError,
+    OtplibError,
+    RpcError,
+    StartError,
+    SystemLimitError,
+)
+from otplib.core.reasons import Down, ExitMessage, Raised
+from otplib.core.terms import Atom, Global, Pid, Ref, Via
+from otplib.process import make_ref, receive, run, self_, send, sleep, spawn, spawn_link, spawn_monitor
+from otplib.vm.machine import Machine
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Atom",
+    "CallTimeout",
+    "Child",
+    "ChildError",
+    "ChildSpec",
+    "Continue",
+    "CopyError",
+    "DecodeError",
+    "Down",
+    "Exit",
+    "ExitMessage",
+    "GenServer",
+    "Global",
+    "Ignore",
+    "LeaderError",
+    "Machine",
+    "MachineError",
+    "NameTakenError",
+    "NoProcessError",
+    "NoReply",
+    "NoSuchNameError",
+    "NodeError",
+    "Ok",
+    "OtplibError",
+    "Pid",
+    "Raised",
+    "Ref",
+    "Reply",
+    "RpcError",
+    "StartError",
+    "Stop",
+    "Supervise",
+    "Supervisor",
+    "SystemLimitError",
+    "Via",
+    "make_ref",
+    "process",
+    "receive",
+    "run",
+    "self_",
+    "send",
+    "shared",
+    "sleep",
+    "spawn",
+    "spawn_link",
+    "spawn_monitor",
+    "system",
+]
+
+
+def _activate() -> None:
+    """Join the kernel this runs in, if it is one. Plain Python never imports IPython for it."""
+    if "IPython" in _sys.modules:
+        from IPython import get_ipython
+
+        shell = get_ipython()
+        if shell is not None:
+            from otplib.jupyter import bridge
+
+            bridge.activate(shell)
+
+
+_activate()

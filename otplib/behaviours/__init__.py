@@ -1,0 +1,1 @@
+"""OTP's behaviours, written with the verbs of `otplib.process` alone."""

@@ -1,0 +1,257 @@
+"""What all behaviours share: starting a process that reports when it is ready, and asking one and waiting for its answer.
+
+Mirrors OTP's `gen` and the start protocol of `proc_lib`. The wire shapes are OTP's, so a BEAM node can ask and answer:
+
+| message | shape |
+|---|---|
+| call | `("$gen_call", (pid, tag), request)` |
+| cast | `("$gen_cast", request)` |
+| system request | `("system", (pid, tag), request)` |
+| answer | `(tag, answer)` |
+
+The tag is an alias of the caller. When the caller gives up, the alias is gone, and a late answer is dropped (row g02).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from otplib.core.copying import copied
+from otplib.core.errors import CallTimeout, Exit, StartError
+from otplib.core.reasons import ExitMessage
+from otplib.core.terms import Global, Pid, Ref, Via
+from otplib.process import Name, exit, register, unlink, unregister, whereis
+from otplib.vm.machine import Alias, Machine
+from otplib.vm.process_record import ProcessRecord
+from otplib.vm.shell import current_record
+from otplib.vm.waiting import deadline_after, take_reply
+
+Server = Pid | str | tuple[str, str] | Global | Via
+Caller = tuple[Pid, Ref]
+
+
+# ---- starting ------------------------------------------------------------------------------------------------------
+
+
+class Starter:
+    """How a new process tells whoever started it that it is ready, or why not."""
+
+    def __init__(self, parent: Pid, tag: Ref, name: Name | None) -> None:
+        self.parent = parent
+        self.name = name
+        self._tag = tag
+
+    def __deepcopy__(self, memo: Any) -> Starter:
+        return self
+
+    def ready(self) -> None:
+        """Let `start` return the pid."""
+        self._tell(("ok", None))
+
+    def ignore(self) -> None:
+        """Let `start` return None; the process must end now. Its name is free when `start` returns."""
+        self._free_name()
+        self._tell(("ignore", None))
+
+    def fail(self, reason: Any) -> None:
+        """Let `start` raise `StartError(reason)`; the process must end now."""
+        self._free_name()
+        self._tell(("error", reason))
+
+    def _free_name(self) -> None:
+        if self.name is not None and whereis(self.name) == current_record().pid:
+            unregister(self.name)
+
+    def _tell(self, outcome: tuple[str, Any]) -> None:
+        machine = current_record().machine
+        waiting = machine.aliases.get(self._tag)
+        if waiting is not None:
+            machine.deliver(waiting, (self._tag, outcome))
+
+
+async def start(
+    body: Callable[..., Awaitable[None]],
+    *args: Any,
+    link: bool,
+    name: Name | None = None,
+    timeout: float | None = None,
+    entry: tuple[str, str] | None = None,
+) -> Pid | None:
+    """Run `body(starter, *args)` as a process and wait until it reports by `starter`.
+
+    Args:
+        link: link it to the caller.
+        name: registered before `body` runs.
+        timeout: seconds after which the process is killed and `StartError("timeout")` raised.
+        entry: module and function that `process.info` shows as its initial call.
+
+    Returns:
+        its pid; None if it chose to be ignored.
+
+    Raises:
+        StartError: with `("already_started", pid)` if the name is taken, else with the process's own reason.
+    """
+    check_server_name(name)
+    record = current_record()
+    machine = record.machine
+    deadline = deadline_after(record, timeout)
+    if name is not None and (holder := whereis(name)) is not None:
+        raise StartError(("already_started", holder))
+    tag = machine.new_alias(record)
+    starter = Starter(record.pid, tag, name)
+    mark = record.mailbox.mark() if record.mailbox is not None else 0
+    child, _ = machine.spawn(_begin, (body, starter, copied(args)), {}, record, link=link)
+    child.entry = entry
+    child.initial = body
+    machine.monitor(record, child, None, ref=tag)
+    try:
+        answer = await take_reply(record, tag, mark, deadline)
+    finally:
+        machine.demonitor(record, tag)
+        machine.drop_alias(record, tag)
+    if answer is None:
+        _abandon(record, child)
+        raise StartError("timeout")
+    if len(answer) == 5:  # it died before it could report
+        raise StartError(answer.reason)
+    word, reason = answer[1]
+    if word == "error":
+        raise StartError(reason)
+    return child.pid if word == "ok" else None
+
+
+async def _begin(body: Callable[..., Awaitable[None]], starter: Starter, args: tuple[Any, ...]) -> None:
+    name = starter.name
+    if name is not None:
+        try:
+            register(current_record().pid, name)
+        except Exception:
+            holder = whereis(name)
+            starter.name = None
+            starter.fail(("already_started", holder))
+            return
+    await body(starter, *args)
+
+
+def _abandon(record: ProcessRecord, child: ProcessRecord) -> None:
+    unlink(child.pid)
+    exit(child.pid, "kill")
+    if record.mailbox is not None:
+        record.mailbox.take(lambda message: isinstance(message, ExitMessage) and message.pid == child.pid)
+
+
+def check_server_name(name: Any) -> None:
+    """Refuse what cannot be the name of a server (row n06).
+
+    Raises:
+        TypeError, ValueError: says what a name may be.
+    """
+    if name is None or isinstance(name, Global | Via):
+        return
+    if not isinstance(name, str):
+        raise TypeError(
+            f"expected name to be None, a str, Global(term) or Via(registry, key); got {name!r}: write name=\"worker\""
+        )
+    if name in ("", "nil", "true", "false", "undefined"):
+        raise ValueError(f"the name {name!r} is reserved: take another one")
+
+
+# ---- asking --------------------------------------------------------------------------------------------------------
+
+
+def find_server(machine: Machine, server: Any) -> ProcessRecord | None:
+    """Give the process a server's address means; None if nobody.
+
+    Raises:
+        TypeError: not an address.
+    """
+    if type(server) is Pid:
+        return machine.find(server)
+    if isinstance(server, str):
+        return machine.names.get(server)
+    if isinstance(server, Global | Via):
+        pid = whereis(server)
+        return machine.find(pid) if pid is not None else None
+    if isinstance(server, tuple) and len(server) == 2 and all(isinstance(part, str) for part in server):
+        return machine.names.get(server[0]) if server[1] == machine.node else None
+    hint = "; call the verb on the class with the server's pid or name first" if isinstance(server, type) else ""
+    raise TypeError(f"expected a server: a pid, a name, (name, node), Global(...) or Via(...); got {server!r}{hint}")
+
+
+async def call(
+    label: str, server: Server, request: Any, timeout: float | None, exited_in: tuple[str, str, list[Any]]
+) -> Any:
+    """Send `(label, (self, tag), request)` and wait for the answer.
+
+    Raises:
+        Exit: `(reason, exited_in)`; the server is dead, dies, or is the caller.
+        CallTimeout: no answer in time.
+    """
+    record = current_record()
+    machine = record.machine
+    deadline = deadline_after(record, timeout) if timeout is not None else None
+    target = find_server(machine, server)
+    if target is record:
+        raise Exit(("calling_self", exited_in))
+    copy = copied(request)
+    if target is None:
+        raise Exit((why_unreachable(machine, server), exited_in))
+    mailbox = record.mailbox
+    mark = mailbox.mark() if mailbox is not None else 0
+    tag = machine.open_call(record, target)
+    machine.deliver(target, (label, (record.pid, tag), copy))
+    try:
+        answer = await take_reply(record, tag, mark, deadline)
+    finally:
+        machine.close_call(record, target, tag)
+    if answer is None:
+        answer = late_answer(record, tag)
+        if answer is None:
+            raise CallTimeout(("timeout", exited_in))
+    if len(answer) == 2:
+        return answer[1]
+    raise Exit((answer.reason, exited_in))
+
+
+def why_unreachable(machine: Machine, server: Any) -> Any:
+    """Give the reason for a server that cannot be found: `"noproc"`, or `("nodedown", node)`."""
+    if isinstance(server, tuple) and not isinstance(server, Global | Via) and server[1] != machine.node:
+        return ("nodedown", server[1])
+    return "noproc"
+
+
+def late_answer(record: ProcessRecord, tag: Ref) -> Any:
+    """Take an answer that slipped in between the end of the wait and the end of the alias; None if none did."""
+    if record.mailbox is None:
+        return None
+    found = record.mailbox.take(lambda message: isinstance(message, tuple) and len(message) == 2 and message[0] is tag)
+    return found if type(found) is tuple else None
+
+
+def cast(server: Server, request: Any) -> None:
+    """Send `("$gen_cast", request)`; never fails for a server that is not there (row g05)."""
+    record = current_record()
+    machine = record.machine
+    target = find_server(machine, server)
+    copy = copied(request)
+    if target is not None:
+        machine.deliver(target, ("$gen_cast", copy))
+
+
+def reply(caller: Caller, value: Any) -> None:
+    """Answer a call; any process may. If the caller no longer waits the answer is dropped.
+
+    Raises:
+        TypeError: not what a `handle_call` was given.
+    """
+    if not (isinstance(caller, tuple) and len(caller) == 2 and isinstance(caller[0], Pid)):
+        raise TypeError(f"expected the caller that handle_call was given, as in reply(caller, value); got {caller!r}")
+    machine = current_record().machine
+    pid, tag = caller
+    if type(tag) is Alias:
+        waiting = machine.aliases.get(tag)
+    else:
+        waiting = machine.find(pid)
+    if waiting is not None:
+        machine.deliver(waiting, (tag, copied(value)))

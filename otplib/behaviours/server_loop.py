@@ -1,0 +1,362 @@
+"""The loop of a GenServer: the machine behind the manual in `gen_server`.
+
+One message, one callback, one return value carried out. The callbacks' class is looked up anew for each message, so
+running the class's cell again changes the code of a living server.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from otplib import process
+from otplib.behaviours.debugging import Debugging
+from otplib.behaviours.gen import Caller, Starter, reply
+from otplib.behaviours.returns import NO_REPLY, Continue, Ignore, NoReply, Ok, Reply, Stop
+from otplib.core import reports
+from otplib.core.errors import Exit
+from otplib.core.inspection import inspect_term
+from otplib.core.reasons import ExitMessage, capture, is_quiet
+from otplib.process import receive
+from otplib.vm.errors import Killed
+from otplib.vm.inspecting import stack_of_process
+from otplib.vm.shell import current_record
+
+if TYPE_CHECKING:
+    from otplib.behaviours.gen_server import GenServer
+
+log = logging.getLogger("otplib")
+
+#: Exceptions that are the engine's and end the process as they are.
+_PASSING = (Killed, GeneratorExit)
+
+
+class ServerEnd(BaseException):
+    """Carries the reason from a callback to the end of the loop."""
+
+    def __init__(self, reason: Any, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class ServerLoop:
+    """One running server."""
+
+    def __init__(self, cls: type[GenServer], starter: Starter) -> None:
+        self.record = current_record()
+        self.parent = starter.parent
+        self.state: Any = None
+        self.debugging: Debugging | None = None
+        self.suspended = False
+        #: What the crash report shows as last message, and who is waiting for an answer to it.
+        self.last_message: Any = None
+        self.caller: Caller | None = None
+        self.timeout: float | None = None
+        self._adopt(cls)
+
+    def _adopt(self, cls: type[GenServer]) -> None:
+        self.cls = cls
+        self.module = cls.__new__(cls)
+        self._name = cls.__qualname__
+        owner = sys.modules.get(cls.__module__)
+        #: Where the class is looked up again; None for a class made inside a function.
+        self._namespace: dict[str, Any] | None = (
+            owner.__dict__ if owner is not None and "." not in self._name and owner.__dict__.get(self._name) else None
+        )
+
+    def renew(self) -> None:
+        """Take up the class as it is now, if its definition has been run again."""
+        if self._namespace is None:
+            return
+        found = self._namespace.get(self._name)
+        if found is not self.cls and isinstance(found, type) and found.__module__ == self.cls.__module__:
+            if found.__qualname__ == self._name and hasattr(found, "handle_call"):
+                self._adopt(found)
+
+    # ---- the life of the process -----------------------------------------------------------------------------
+
+    async def run(self, starter: Starter, arg: Any) -> None:
+        """Initialise, report, serve, terminate."""
+        follow = await self._initialise(starter, arg)
+        try:
+            await self._serve(follow)
+        except ServerEnd as end:
+            reason, hint = end.reason, end.hint
+        await self._terminate(reason, hint)
+
+    async def _initialise(self, starter: Starter, arg: Any) -> Continue | None:
+        try:
+            outcome = await self._invoke(self.module.init, arg)
+        except ServerEnd as end:
+            starter.fail(end.reason)
+            raise Exit(end.reason) from None
+        if type(outcome) is Ok:
+            self.state = outcome.state
+            self._take_over(outcome)
+            starter.ready()
+            return outcome.then
+        if type(outcome) is Ignore:
+            starter.ignore()
+            raise Exit("normal")
+        reason = outcome.reason if type(outcome) is Stop else ("bad_return_value", outcome)
+        starter.fail(reason)
+        raise Exit(reason)
+
+    async def _serve(self, follow: Continue | None) -> None:
+        while True:
+            while follow is not None:
+                follow = await self._continue(follow)
+            if self.timeout is None:
+                message = await receive()
+            else:
+                message = await self._receive_in_time()
+            kind = type(message)
+            if kind is tuple:
+                size = len(message)
+                if size == 3 and message[0] == "$gen_call":
+                    follow = await self._on_call(message)
+                    continue
+                if size == 2 and message[0] == "$gen_cast":
+                    follow = await self._on_cast(message)
+                    continue
+                if size == 3 and message[0] == "system":
+                    await self._on_system(message)
+                    continue
+            elif kind is ExitMessage and message.pid == self.parent:
+                self.last_message = message
+                raise ServerEnd(message.reason)
+            follow = await self._on_info(message)
+
+    async def _receive_in_time(self) -> Any:
+        timeout, self.timeout = self.timeout, None
+        try:
+            return await receive(timeout=timeout)
+        except TimeoutError:
+            return "timeout"
+
+    # ---- one callback ----------------------------------------------------------------------------------------
+
+    async def _on_call(self, message: tuple[Any, ...]) -> Continue | None:
+        _, caller, request = message
+        self.caller = caller
+        self.last_message = request
+        if self._namespace is not None and self._namespace.get(self._name) is not self.cls:
+            self.renew()
+        if self.debugging is not None:
+            self.debugging.got("call", request, caller)
+        try:
+            outcome = self.module.handle_call(request, caller, self.state)
+            if type(outcome) is CoroutineType:
+                outcome = await outcome
+        except BaseException as error:
+            raise self._end_of(error) from None
+        if type(outcome) is Reply:
+            self.state = outcome.state
+            reply(caller, outcome.value)
+            if self.debugging is not None:
+                self.debugging.sent(outcome.value, caller, self.state)
+            self.caller = None
+            if outcome.timeout is None and outcome.then is None and not outcome.hibernate:
+                return None
+            return self._take_over(outcome)
+        if type(outcome) is Stop and outcome.reply is not NO_REPLY:
+            reply(caller, outcome.reply)
+        return self._carry_out(outcome, "handle_call", "Reply(value, state), NoReply(state) or Stop(reason, state)")
+
+    async def _on_cast(self, message: tuple[Any, ...]) -> Continue | None:
+        self.last_message = message
+        self.renew()
+        if self.debugging is not None:
+            self.debugging.got("cast", message[1], None)
+        outcome = await self._invoke(self.module.handle_cast, message[1], self.state)
+        return self._carry_out(outcome, "handle_cast")
+
+    async def _on_info(self, message: Any) -> Continue | None:
+        self.last_message = message
+        self.renew()
+        if self.debugging is not None:
+            self.debugging.got("", message, None)
+        outcome = await self._invoke(self.module.handle_info, message, self.state)
+        return self._carry_out(outcome, "handle_info")
+
+    async def _continue(self, follow: Continue) -> Continue | None:
+        self.last_message = ("continue", follow.arg)
+        outcome = await self._invoke(self.module.handle_continue, follow.arg, self.state)
+        return self._carry_out(outcome, "handle_continue")
+
+    async def _invoke(self, callback: Callable[..., Any], *args: Any) -> Any:
+        try:
+            outcome = callback(*args)
+            if type(outcome) is CoroutineType:
+                outcome = await outcome
+            return outcome
+        except BaseException as error:
+            raise self._end_of(error) from None
+
+    def _end_of(self, error: BaseException) -> BaseException:
+        """Give what a callback's exception means: the end of the server, or of the process as it is."""
+        if isinstance(error, _PASSING):
+            return error
+        if isinstance(error, ServerEnd):
+            return error
+        if isinstance(error, Exit):
+            return ServerEnd(error.reason)
+        return ServerEnd(capture(error, self.record.machine.hooks.describe_file))
+
+    def _carry_out(
+        self, outcome: Any, callback: str, expected: str = "NoReply(state) or Stop(reason, state)"
+    ) -> Continue | None:
+        kind = type(outcome)
+        if kind is NoReply:
+            self.state = outcome.state
+            if self.debugging is not None:
+                self.debugging.changed(self.state)
+            self.caller = None
+            return self._take_over(outcome)
+        if kind is Stop:
+            self.state = outcome.state
+            raise ServerEnd(outcome.reason)
+        hint = f"{callback} must return {expected}; it returned {inspect_term(outcome)}"
+        if outcome is None:
+            hint += ": did no case match, or is a return missing?"
+        raise ServerEnd(("bad_return_value", outcome), hint)
+
+    def _take_over(self, outcome: Ok | Reply | NoReply) -> Continue | None:
+        """Note what the return asks for besides the state."""
+        if outcome.then is not None and type(outcome.then) is not Continue:
+            raise ServerEnd(("bad_return_value", outcome), f"then= takes Continue(arg), got {outcome.then!r}")
+        if outcome.hibernate:
+            process.hibernate()
+        self.timeout = outcome.timeout
+        return outcome.then
+
+    # ---- system requests -------------------------------------------------------------------------------------
+
+    async def _on_system(self, message: tuple[Any, ...]) -> None:
+        await self.handle_system(message)
+        while self.suspended:
+            found = await receive(("system", tuple, ...), self._is_parents_end)
+            if type(found) is ExitMessage:
+                raise ServerEnd(found.reason)
+            await self.handle_system(found)
+
+    def _is_parents_end(self, message: Any) -> bool:
+        return type(message) is ExitMessage and message.pid == self.parent
+
+    async def handle_system(self, message: tuple[Any, ...]) -> None:
+        """Answer one request of the `system` verbs."""
+        _, caller, request = message
+        word = request[0] if type(request) is tuple else request
+        if word == "terminate":
+            self.last_message = []
+            reply(caller, "ok")
+            raise ServerEnd(request[1])
+        if word == "get_state":
+            reply(caller, ("ok", self.state))
+        elif word == "replace_state":
+            reply(caller, self._replace_state(request[1]))
+        elif word == "get_status":
+            reply(caller, ("ok", self._status()))
+        elif word == "change_code":
+            reply(caller, await self._change_code(request[1], request[2]))
+        elif word in ("suspend", "resume"):
+            self.suspended = word == "suspend"
+            reply(caller, ("ok", None))
+        else:
+            if self.debugging is None:
+                self.debugging = Debugging(self.record)
+            reply(caller, self.debugging.ask(request))
+            if self.debugging.is_off:
+                self.debugging = None
+
+    def _replace_state(self, fn: Callable[[Any], Any]) -> tuple[str, Any]:
+        try:
+            self.state = fn(self.state)
+        except Exception as error:
+            return ("error", error)
+        return ("ok", self.state)
+
+    async def _change_code(self, old_version: Any, extra: Any) -> tuple[str, Any]:
+        self.renew()
+        try:
+            outcome = self.module.code_change(old_version, self.state, extra)
+            if type(outcome) is CoroutineType:
+                outcome = await outcome
+        except Exception as error:
+            return ("error", error)
+        if type(outcome) is not Ok:
+            return ("error", TypeError(f"code_change must return Ok(state); it returned {outcome!r}"))
+        self.state = outcome.state
+        return ("ok", None)
+
+    def _status(self) -> dict[str, Any]:
+        formatted = self._format_status({"state": self.state})
+        return {
+            "module": "gen_server",
+            "status": "suspended" if self.suspended else "running",
+            "parent": self.parent,
+            "class": self.cls,
+            "pid": self.record.pid,
+            "name": self.record.name,
+            **formatted,
+        }
+
+    def _format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+        """Let the user's class hide or shorten what reports show; a broken one is left out of it."""
+        try:
+            formatted = self.module.format_status(dict(status))
+        except Exception:
+            return status
+        return {**status, **formatted} if isinstance(formatted, dict) else status
+
+    # ---- the end ---------------------------------------------------------------------------------------------
+
+    async def _terminate(self, reason: Any, hint: str | None) -> None:
+        last, caller = self.last_message, self.caller
+        try:
+            await self._invoke(self.module.terminate, reason, self.state)
+        except ServerEnd as end:
+            reason = end.reason
+        if not is_quiet(reason):
+            self._report(reason, last, caller, hint)
+        raise Exit(reason)
+
+    def _report(self, reason: Any, last: Any, caller: Caller | None, hint: str | None) -> None:
+        formatted = self._format_status({"state": self.state, "message": last, "reason": reason})
+        who = reports.describe_process(self.record.pid, self.record.name)
+        client = _describe_client(self.record.machine, caller)
+        text = reports.server_crash(
+            self.cls.report_kind,
+            who,
+            formatted["reason"],
+            last_message=formatted["message"],
+            state=formatted["state"],
+            sender=_name_of(self.record.machine, caller),
+            client=client,
+        )
+        if hint is not None:
+            text += f"\n{hint}"
+        log.error("%s", text, extra={"pid": self.record.pid, "reason": reason})
+
+
+def _name_of(machine: Any, caller: Caller | None) -> str | None:
+    if caller is None:
+        return None
+    record = machine.table.get(caller[0].id)
+    return reports.describe_process(caller[0], record.name if record is not None else None)
+
+
+def _describe_client(machine: Any, caller: Caller | None) -> str | None:
+    name = _name_of(machine, caller)
+    if caller is None or name is None:
+        return None
+    if caller[0].node != machine.node:
+        return reports.client_line(name, None)
+    record = machine.table.get(caller[0].id)
+    if not machine.alive(record):
+        return reports.client_line(name, False)
+    return reports.client_line(name, True, stack_of_process(record))

@@ -1,0 +1,1 @@
+"""Values and decisions, pure: no thread, no socket, no clock."""

@@ -1,0 +1,697 @@
+"""The verbs: what a process may say. Elixir's `Kernel` and `Process`, in Python's manners.
+
+Whatever can wait is awaited (`receive`, `sleep`, `blocking`, `from_asyncio`); whatever cannot is a plain call. The same
+code works in a process, in a cell, in a script and in an asyncio task: each of the latter has a shell process of its
+own. The main verbs are importable from `otplib` itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from _thread import allocate_lock
+from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from typing import Any, Final
+
+from otplib.core.copying import copied
+from otplib.core.errors import Exit, MachineError, NameTakenError, NoSuchNameError
+from otplib.core.reasons import Down, Raised
+from otplib.core.terms import Global, Pid, Ref, Via, parse_pid
+from otplib.vm.context import runtime
+from otplib.vm.errors import Killed
+from otplib.vm.inspecting import info_of
+from otplib.vm.machine import Machine
+from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.shell import current_machine, current_record, drive
+from otplib.vm.waiting import blocking, deadline_after, from_asyncio, receive, sleep
+
+__all__ = [
+    "alias",
+    "alive",
+    "blocking",
+    "cancel_timer",
+    "delete",
+    "demonitor",
+    "drive",
+    "exit",
+    "flag",
+    "from_asyncio",
+    "get",
+    "get_keys",
+    "group_leader",
+    "hibernate",
+    "info",
+    "link",
+    "list",
+    "make_ref",
+    "monitor",
+    "pid",
+    "put",
+    "read_timer",
+    "receive",
+    "register",
+    "registered",
+    "resume",
+    "run",
+    "self_",
+    "send",
+    "send_after",
+    "sleep",
+    "spawn",
+    "spawn_link",
+    "spawn_monitor",
+    "start_timer",
+    "suspend",
+    "unalias",
+    "unlink",
+    "unregister",
+    "whereis",
+]
+
+Name = str | Global | Via
+Destination = Pid | str | tuple[str, str] | Ref | Global | Via
+
+_RESERVED: Final = frozenset({"", "nil", "true", "false", "undefined"})
+_NOT_CALLED: Final = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
+_PRIORITIES: Final = ("low", "normal", "high", "max")
+
+
+# ---- birth ---------------------------------------------------------------------------------------------------------
+
+
+def spawn(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Pid:
+    """Start a process that runs `fn(*args, **kwargs)`; give its pid at once. Mirrors `spawn/3`.
+
+    `fn` is an `async def`, or a plain function, which runs to its end in one go. Arguments are copied.
+
+    Raises:
+        TypeError: `fn` is not callable, is a generator function, or has been called already.
+        CopyError: an argument cannot be copied.
+        SystemLimitError: too many processes.
+
+    Example:
+        >>> from otplib import run
+        >>> async def child(parent): send(parent, ("hello", self_()))
+        >>> async def main():
+        ...     pid = spawn(child, self_())
+        ...     return await receive(("hello", pid)) == ("hello", pid)
+        >>> run(main)
+        True
+    """
+    return _spawn(fn, args, kwargs)[0].pid
+
+
+def spawn_link(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Pid:
+    """Start a process and link to it, in one step. Mirrors `spawn_link/3`; see `spawn` and `link`."""
+    return _spawn(fn, args, kwargs, link=True)[0].pid
+
+
+def spawn_monitor(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Pid, Ref]:
+    """Start a process and monitor it, in one step; gives pid and reference. Mirrors `spawn_monitor/3`.
+
+    Example:
+        >>> from otplib import Exit, run
+        >>> def bad(): raise Exit("why")
+        >>> async def main():
+        ...     pid, ref = spawn_monitor(bad)
+        ...     return (await receive(Down)).reason
+        >>> run(main)
+        'why'
+    """
+    record, ref = _spawn(fn, args, kwargs, monitor=True)
+    assert ref is not None
+    return record.pid, ref
+
+
+def _spawn(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, link: bool = False, monitor: bool = False
+) -> tuple[ProcessRecord, Ref | None]:
+    _check_function(fn)
+    record = current_record()
+    if args:
+        args = copied(args)
+    if kwargs:
+        kwargs = copied(kwargs)
+    return record.machine.spawn(fn, args, kwargs, record, link=link, monitor=monitor)
+
+
+def _check_function(fn: Any) -> None:
+    if type(fn) is FunctionType:
+        if not fn.__code__.co_flags & _NOT_CALLED:
+            return
+        raise TypeError(
+            f"a process runs an async def or a plain function, but {fn.__qualname__} is a generator function: "
+            "write `async def` and `await` in place of `yield`"
+        )
+    if isinstance(fn, CoroutineType):
+        name = fn.cr_code.co_name
+        fn.close()
+        raise TypeError(f"spawn takes the function itself, not a call of it: write spawn({name}, ...), not spawn({name}(...))")
+    if isinstance(fn, GeneratorType | AsyncGeneratorType):
+        raise TypeError("a process runs an async def or a plain function, got a generator: write `async def` and `await`")
+    if not callable(fn):
+        raise TypeError(f"expected a function to run as a process, as in spawn(fn, arg); got {fn!r}")
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise TypeError(f"a process runs an async def or a plain function, but {fn!r} is a generator function")
+
+
+def run(fn: Callable[..., Any], *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
+    """From ordinary code: run `fn(*args)` as a process, block, and give its result or raise its exception.
+
+    Args:
+        fn: an async def or a plain function.
+        timeout: seconds after which the process is killed; None for no limit.
+
+    Raises:
+        Exit: the process ended with any other abnormal reason.
+        TimeoutError: it took too long.
+        MachineError: called inside a process, whose thread must not block: `await` there.
+
+    Example:
+        >>> async def main(n): return n + 1
+        >>> run(main, 1)
+        2
+    """
+    _check_function(fn)
+    carrier = runtime.local.carrier
+    if carrier is not None and not getattr(carrier, "may_block", False):
+        raise MachineError(
+            f"run(...) blocks its thread, and this is a process: write `await {getattr(fn, '__name__', 'fn')}(...)`, or "
+            "spawn it"
+        )
+    parent = current_record()
+    machine = parent.machine
+    deadline_after(parent, timeout)  # a bad timeout is refused before anything runs
+    done = allocate_lock()
+    done.acquire()
+    outcome: list[Any] = []
+
+    def on_exit(reason: Any, result: Any) -> None:
+        try:
+            outcome.append((reason, copied(result) if reason == "normal" else None))
+        except Exception as error:
+            outcome.append((Raised(error, ()), None))
+        done.release()
+
+    record, _ = machine.spawn(fn, copied(args), copied(kwargs), parent, on_exit=on_exit)
+    try:
+        in_time = machine.scheduler.wait_for(done, timeout)
+    except BaseException:
+        machine.doom(record, "killed")
+        raise
+    if not in_time:
+        machine.doom(record, "killed")
+        raise TimeoutError(f"run({getattr(fn, '__name__', fn)}) was not done within {timeout} s and has been killed")
+    reason, result = outcome[0]
+    return _give_outcome(record.pid, reason, result)
+
+
+def _give_outcome(pid: Pid, reason: Any, result: Any) -> Any:
+    if isinstance(reason, Raised):
+        error = reason.exception
+        if reason.stacktrace:
+            error.add_note("\n".join([f"raised in process {pid!r}:", *(f"    {entry}" for entry in reason.stacktrace)]))
+        raise error
+    if reason == "normal":
+        return result
+    raise Exit(reason)
+
+
+def self_() -> Pid:
+    """Give the pid of this process; in a cell or a script, of its shell process. Mirrors `self/0`.
+
+    Example:
+        >>> self_() == self_()
+        True
+    """
+    return current_record().pid
+
+
+def make_ref() -> Ref:
+    """Give a reference that is unlike any other. Mirrors `make_ref/0`.
+
+    Example:
+        >>> make_ref() == make_ref()
+        False
+    """
+    return current_machine().new_ref()
+
+
+# ---- messages ------------------------------------------------------------------------------------------------------
+
+
+def send(dest: Destination, message: Any) -> Any:
+    """Send `message`, a copy of it, to `dest`; never waits; gives the message. Mirrors `send/2`.
+
+    `dest` is a pid, a registered name, `(name, node)`, an alias, `Global(term)` or `Via(registry, key)`. To a process
+    that is dead the message is lost, silently.
+
+    Raises:
+        NoSuchNameError: nobody has this name.
+        CopyError: the message holds something that cannot be copied.
+        TypeError: `dest` is no destination.
+
+    Example:
+        >>> send(self_(), ("hello", 1))
+        ('hello', 1)
+    """
+    copy = copied(message)
+    carrier = runtime.local.carrier
+    machine = carrier.machine if carrier is not None else current_machine()
+    if type(dest) is Pid:
+        record = machine.table.get(dest.id)
+        if record is None or record.pid is not dest:
+            record = machine.find(dest)
+    else:
+        record = _resolve_destination(machine, dest)
+    if record is not None:
+        machine.deliver(record, copy)
+    return message
+
+
+def _resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | None:
+    if isinstance(dest, Ref):
+        return machine.aliases.get(dest)
+    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
+        if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
+            return machine.names.get(dest[0]) if dest[1] == machine.node else None
+    elif isinstance(dest, str | Global | Via):
+        record = _find_named(machine, dest)
+        if record is None:
+            raise NoSuchNameError(f"send to {dest!r}: no process has registered this name")
+        return record
+    raise TypeError(
+        f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
+    )
+
+
+def _find_named(machine: Machine, name: Name) -> ProcessRecord | None:
+    if isinstance(name, str):
+        return machine.names.get(name)
+    if isinstance(name, Global):
+        return machine.global_names.get(name.term)
+    found = name.registry.whereis_name(name.key)
+    return machine.find(found) if found is not None else None
+
+
+# ---- links, monitors, exits ----------------------------------------------------------------------------------------
+
+
+def _check_pid(value: Any, what: str) -> Pid:
+    if not isinstance(value, Pid):
+        hint = "; look a name up with process.whereis(name)" if isinstance(value, str) else ""
+        raise TypeError(f"{what} takes a pid, got {value!r}{hint}")
+    return value
+
+
+def link(pid: Pid) -> bool:
+    """Link this process and `pid`: each dies of the other's abnormal end. Mirrors `Process.link/1`.
+
+    Raises:
+        NoProcessError: `pid` is dead and this process does not trap exits; one that does gets an exit message.
+    """
+    record = current_record()
+    record.machine.link(record, record.machine.find(_check_pid(pid, "process.link")), pid)
+    return True
+
+
+def unlink(pid: Pid) -> bool:
+    """Take the link to `pid` away; once it returns, no exit message of that link comes. Mirrors `Process.unlink/1`."""
+    record = current_record()
+    record.machine.unlink(record, _check_pid(pid, "process.unlink"))
+    return True
+
+
+def monitor(target: Pid | str | tuple[str, str], *, alias: bool = False) -> Ref:
+    """Ask to be told of the end of `target` by one `Down` message; gives the reference. Mirrors `Process.monitor/1`.
+
+    The dead give `Down` with reason `"noproc"` at once. With `alias=True` the reference is an alias of this process too,
+    until `demonitor` or `unalias`.
+
+    Raises:
+        TypeError: neither pid, name, nor `(name, node)`.
+    """
+    record = current_record()
+    machine = record.machine
+    ref = machine.new_alias(record) if alias else None
+    if isinstance(target, Pid):
+        return machine.monitor(record, machine.find(target), None, ref=ref, pid=target)
+    if isinstance(target, str) and target:
+        return machine.monitor(record, machine.names.get(target), (target, machine.node), ref=ref)
+    if isinstance(target, tuple) and len(target) == 2 and all(isinstance(part, str) for part in target):
+        name, node = target
+        found = machine.names.get(name) if node == machine.node else None
+        return machine.monitor(record, found, (name, node), ref=ref)
+    raise TypeError(f"process.monitor takes a pid, a name or (name, node); got {target!r}")
+
+
+def demonitor(ref: Ref, flush: bool = False) -> bool:
+    """Stop the monitor `ref`; with `flush`, take away a `Down` that has come already. Mirrors `Process.demonitor/2`.
+
+    Gives True if the monitor was still there.
+
+    Raises:
+        TypeError: not a reference.
+    """
+    if not isinstance(ref, Ref):
+        raise TypeError(f"process.demonitor takes the reference that process.monitor gave; got {ref!r}")
+    record = current_record()
+    there = record.machine.demonitor(record, ref)
+    record.machine.drop_alias(record, ref)
+    if flush and not there and record.mailbox is not None:
+        record.mailbox.take(lambda message: isinstance(message, Down) and message.ref == ref)
+    return there
+
+
+def alias() -> Ref:
+    """Give a reference to which messages for this process may be sent, until `unalias`. Mirrors `Process.alias/0`."""
+    record = current_record()
+    return record.machine.new_alias(record)
+
+
+def unalias(ref: Ref) -> bool:
+    """Take an alias back: what is sent to it is dropped from now on. Tells whether it was one. Mirrors
+    `Process.unalias/1`."""
+    record = current_record()
+    return record.machine.drop_alias(record, ref)
+
+
+def exit(pid: Pid, reason: Any) -> bool:
+    """Send an exit signal. Mirrors `Process.exit/2`; what it does is told in `otplib.core.delivery`.
+
+    To itself, if fatal, it takes effect before it returns. To the dead it does nothing.
+
+    Raises:
+        TypeError: `pid` is no pid; names are not taken.
+    """
+    _check_pid(pid, "process.exit")
+    record = current_record()
+    machine = record.machine
+    target = machine.find(pid)
+    if target is None:
+        return True
+    machine.signal_exit(record.pid, target, copied(reason), by_link=False)
+    if target is record and record.doom is not None:
+        if record.is_shell:
+            raise Exit(record.doom[0])
+        raise Killed()
+    return True
+
+
+def flag(**flags: Any) -> Any:
+    """Set flags of this process and give their old values: one value, or a dict of several. Mirrors `Process.flag/2`.
+
+    Flags: `trap_exit` (bool), `priority` ("low", "normal", "high", "max"), `max_mailbox` (int or None).
+
+    Raises:
+        TypeError: no such flag, or a value of the wrong type.
+        ValueError: a priority there is not.
+
+    Example:
+        >>> flag(trap_exit=False)
+        False
+    """
+    record = current_record()
+    if not flags:
+        raise TypeError("process.flag takes a flag, as in process.flag(trap_exit=True)")
+    for name, value in flags.items():
+        _check_flag(name, value)
+    old: dict[str, Any] = {}
+    for name, value in flags.items():
+        if name == "trap_exit":
+            old[name], record.trapping = record.trapping, value
+        elif name == "priority":
+            old[name], record.priority = record.priority, value
+        else:
+            old[name] = record.limit
+            record.machine.guard(record, value)
+            record.limit = value
+    return old if len(old) > 1 else old.popitem()[1]
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if name == "trap_exit":
+        if not isinstance(value, bool):
+            raise TypeError(f"the flag trap_exit takes True or False, got {value!r}")
+    elif name == "priority":
+        if value not in _PRIORITIES:
+            raise ValueError(f"the flag priority takes one of {', '.join(_PRIORITIES)}; got {value!r}")
+    elif name == "max_mailbox":
+        if value is not None and (type(value) is not int or value < 0):
+            raise TypeError(f"the flag max_mailbox takes a number of messages or None, got {value!r}")
+    else:
+        raise TypeError(f"no process flag {name!r}; there are trap_exit, priority and max_mailbox")
+
+
+# ---- looking -------------------------------------------------------------------------------------------------------
+
+
+def alive(pid: Pid) -> bool:
+    """Tell whether a process lives. Mirrors `Process.alive?/1`."""
+    machine = current_machine()
+    return machine.alive(machine.find(_check_pid(pid, "process.alive")))
+
+
+def info(pid: Pid, *items: str) -> Any:
+    """Look into a process: a dict, or with one item its value; None for the dead. Mirrors `Process.info/2`.
+
+    Raises:
+        TypeError: `pid` is no pid.
+        ValueError: no such item.
+
+    Example:
+        >>> info(self_(), "links", "trap_exit")
+        {'links': [], 'trap_exit': False}
+    """
+    machine = current_machine()
+    record = machine.find(_check_pid(pid, "process.info"))
+    if not machine.alive(record):
+        return None
+    assert record is not None
+    return info_of(machine, record, items)
+
+
+def list() -> builtins.list[Pid]:
+    """Give the pids of all processes, oldest first. Mirrors `Process.list/0`."""
+    machine = current_machine()
+    return [record.pid for record in machine.records() if machine.alive(record)]
+
+
+def pid(text: str) -> Pid:
+    """Read the text of a pid, such as `"<0.112.0>"`. Mirrors `pid/1` of iex.
+
+    Raises:
+        ValueError: not the text of a pid.
+    """
+    node, number, serial = parse_pid(text)
+    machine = current_machine()
+    record = machine.table.get(number)
+    if record is not None and record.pid.node == node:
+        return record.pid
+    return Pid(node, number, serial, machine.creation)
+
+
+# ---- names ---------------------------------------------------------------------------------------------------------
+
+
+def register(pid: Pid, name: Name) -> bool:
+    """Give a process a name. Mirrors `Process.register/2`, `:global.register_name/2` for `Global(term)`.
+
+    Raises:
+        NameTakenError: the name is taken, the process is dead, or it has a name already.
+        TypeError, ValueError: not a name, or a reserved one.
+    """
+    _check_pid(pid, "process.register")
+    machine = current_machine()
+    record = machine.find(pid)
+    if isinstance(name, Global):
+        if record is None or machine.global_names.setdefault(name.term, record) is not record:
+            raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
+    elif isinstance(name, Via):
+        if not name.registry.register_name(name.key, pid):
+            raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
+    else:
+        _check_name(name)
+        machine.register(record, name, pid)
+    return True
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f'a name is a str, Global(term) or Via(registry, key); got {name!r}: write name="worker"')
+    if name in _RESERVED:
+        raise ValueError(f"the name {name!r} is reserved: take another one")
+
+
+def unregister(name: Name) -> bool:
+    """Take a name back. Mirrors `Process.unregister/1`.
+
+    Raises:
+        NoSuchNameError: nobody has it.
+    """
+    machine = current_machine()
+    if isinstance(name, Global):
+        machine.global_names.pop(name.term, None)
+        return True
+    if isinstance(name, Via):
+        name.registry.unregister_name(name.key)
+        return True
+    _check_name(name)
+    if not machine.unregister(name):
+        raise NoSuchNameError(f"unregister {name!r}: no process has registered this name")
+    return True
+
+
+def whereis(name: Name) -> Pid | None:
+    """Give the pid of a name, None if nobody has it. Mirrors `Process.whereis/1`."""
+    if not isinstance(name, Global | Via):
+        _check_name(name)
+    machine = current_machine()
+    record = _find_named(machine, name)
+    return record.pid if record is not None and record.state is not Status.DEAD else None
+
+
+def registered() -> builtins.list[str]:
+    """Give all registered names. Mirrors `Process.registered/0`."""
+    return [*current_machine().names]
+
+
+# ---- timers --------------------------------------------------------------------------------------------------------
+
+
+def send_after(dest: Destination, message: Any, seconds: float) -> Ref:
+    """Send `message` to `dest` in `seconds`; gives the timer. Mirrors `Process.send_after/3`.
+
+    A name is looked up when the timer fires; if nobody has it then, the message is lost.
+
+    Raises:
+        ValueError: negative seconds.
+        TypeError: not a number, or no destination.
+    """
+    ref = make_ref()
+    return _set_timer(ref, dest, copied(message), seconds)
+
+
+def start_timer(dest: Destination, message: Any, seconds: float) -> Ref:
+    """As `send_after`, but what comes is `("timeout", timer, message)`. Mirrors `:erlang.start_timer/3`."""
+    ref = make_ref()
+    return _set_timer(ref, dest, ("timeout", ref, copied(message)), seconds)
+
+
+def _set_timer(ref: Ref, dest: Any, message: Any, seconds: float) -> Ref:
+    if not isinstance(dest, Pid | str | Ref | Global | Via | tuple):
+        raise TypeError(f"expected a pid, a name or another destination; got {dest!r}")
+    machine = current_machine()
+    when = deadline_after(current_record(), seconds)
+    if when is None:
+        raise ValueError(f"expected the seconds after which to send, got {seconds!r}")
+
+    def fire() -> None:
+        machine.timer_refs.pop(ref, None)
+        record = machine.find(dest) if isinstance(dest, Pid) else _find_later(machine, dest)
+        if record is not None:
+            machine.deliver(record, message)
+
+    machine.timer_refs[ref] = machine.add_timer(when, fire)
+    return ref
+
+
+def _find_later(machine: Machine, dest: Any) -> ProcessRecord | None:
+    try:
+        return _resolve_destination(machine, dest)
+    except NoSuchNameError:
+        return None
+
+
+def cancel_timer(ref: Ref) -> float | None:
+    """Cancel a timer; gives the seconds it had left, None if it has fired. Mirrors `Process.cancel_timer/1`."""
+    left = read_timer(ref)
+    machine = current_machine()
+    timer = machine.timer_refs.pop(ref, None)
+    return left if timer is not None and machine.cancel_timer(timer) else None
+
+
+def read_timer(ref: Ref) -> float | None:
+    """Give the seconds a timer has left, None if it has fired or was cancelled. Mirrors `Process.read_timer/1`."""
+    if not isinstance(ref, Ref):
+        raise TypeError(f"expected the reference that send_after gave, got {ref!r}")
+    machine = current_machine()
+    timer = machine.timer_refs.get(ref)
+    return max(0.0, timer.when - machine.now()) if timer is not None else None
+
+
+# ---- the process's own ---------------------------------------------------------------------------------------------
+
+
+def put(key: Any, value: Any) -> Any:
+    """Store a value in this process's dictionary; gives the old one. Mirrors `Process.put/2`."""
+    record = current_record()
+    if record.dictionary is None:
+        record.dictionary = {}
+    old = record.dictionary.get(key)
+    record.dictionary[key] = value
+    return old
+
+
+def get(key: Any, default: Any = None) -> Any:
+    """Give a value of this process's dictionary. Mirrors `Process.get/2`."""
+    return (current_record().dictionary or {}).get(key, default)
+
+
+def get_keys() -> builtins.list[Any]:
+    """Give the keys of this process's dictionary. Mirrors `Process.get_keys/0`."""
+    return [*(current_record().dictionary or {})]
+
+
+def delete(key: Any) -> Any:
+    """Take a value out of this process's dictionary and give it. Mirrors `Process.delete/1`."""
+    return (current_record().dictionary or {}).pop(key, None)
+
+
+def group_leader(pid: Pid | None = None, leader: Pid | None = None) -> Pid | None:
+    """Give this process's group leader, or, with two pids, set another's. Mirrors `Process.group_leader/0` and `/2`."""
+    record = current_record()
+    machine = record.machine
+    if pid is None:
+        return machine.leader_of(record)
+    target = machine.find(_check_pid(pid, "process.group_leader"))
+    if leader is None:
+        return machine.leader_of(target) if target is not None else None
+    _check_pid(leader, "process.group_leader")
+    if target is not None:
+        target.leader = leader
+        if not machine.is_built_in(leader):
+            machine.guard(target, None)
+    return leader
+
+
+def hibernate() -> None:
+    """Let go of memory that an idle process does not need: an empty mailbox's. Mirrors the intent of
+    `Process.hibernate/3`; the process goes on where it is."""
+    record = current_record()
+    mailbox = record.mailbox
+    if mailbox is not None and not mailbox.saved:
+        mailbox.saved = None
+
+
+def suspend(pid: Pid) -> bool:
+    """Let a process run no more until `resume`; counted. Mirrors `:erlang.suspend_process/1`."""
+    machine = current_machine()
+    target = machine.find(_check_pid(pid, "process.suspend"))
+    if target is None or target.is_shell or target is current_record():
+        raise ValueError(f"cannot suspend {pid!r}: it is dead, a shell, or oneself")
+    with machine.lock:
+        target.suspended += 1
+        target.pending = True
+    return True
+
+
+def resume(pid: Pid) -> bool:
+    """Undo one `suspend`. Mirrors `:erlang.resume_process/1`."""
+    machine = current_machine()
+    target = machine.find(_check_pid(pid, "process.resume"))
+    if target is None or not target.suspended:
+        raise ValueError(f"cannot resume {pid!r}: it is not suspended")
+    machine.resume(target)
+    return True

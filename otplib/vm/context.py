@@ -1,0 +1,95 @@
+"""Who runs here: the process of this thread, and the machine it lives on.
+
+The few things that are process-wide live in a module that is made once and never reloaded, so `%autoreload` and
+`importlib.reload` find the machine that runs, and start no second one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otplib.vm.machine import Machine
+    from otplib.vm.process_record import ProcessRecord
+
+_STATE = "otplib._runtime_state"
+
+
+class _Local(threading.local):
+    """What this thread is: a carrier of a machine, or ordinary code with a shell of its own."""
+
+    carrier: Any = None
+    shell: Any = None
+    #: Shells of the asyncio tasks of this thread, by task.
+    task_shells: Any = None
+    #: Machines entered by `with machine:` on this thread, innermost last.
+    machines: tuple[Machine, ...] = ()
+
+
+class Runtime:
+    """All that is process-wide: the default machine and the thread-local state."""
+
+    def __init__(self) -> None:
+        #: Guards `default` and `switchers`.
+        self.lock = threading.Lock()
+        self.local = _Local()
+        self.default: Machine | None = None
+        #: How many machines have lowered the interpreter's switch interval, and what it was before.
+        self.switchers = 0
+        self.usual_interval = 0.005
+
+
+def _find_runtime() -> Runtime:
+    module = sys.modules.get(_STATE)
+    if module is None:
+        module = ModuleType(_STATE, "Kept when otplib is reloaded.")
+        found = Runtime()
+        module.runtime = found  # type: ignore[attr-defined]  # a module made by hand has no declared names
+        module = sys.modules.setdefault(_STATE, module)
+        os.register_at_fork(after_in_child=_forget_after_fork)
+    runtime: Runtime = module.runtime
+    return runtime
+
+
+def _forget_after_fork() -> None:
+    """In a forked child none of the machine's threads exist: the next spawn makes a fresh machine.
+
+    Pids of the parent are refused there with a clear error, as their creation differs. The lock is new because a
+    thread of the parent may have held the old one at the moment of the fork.
+    """
+    runtime.lock = threading.Lock()
+    runtime.local = _Local()
+    runtime.default = None
+    runtime.switchers = 0
+
+
+runtime = _find_runtime()
+
+
+def lower_switch_interval(seconds: float) -> None:
+    """Let threads take turns faster while a hog runs; counted, so several machines may ask."""
+    with runtime.lock:
+        if runtime.switchers == 0:
+            runtime.usual_interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(seconds, runtime.usual_interval))
+        runtime.switchers += 1
+
+
+def restore_switch_interval() -> None:
+    """Undo one `lower_switch_interval`; the last one puts the old value back."""
+    with runtime.lock:
+        if runtime.switchers == 0:
+            return
+        runtime.switchers -= 1
+        if runtime.switchers == 0:
+            sys.setswitchinterval(runtime.usual_interval)
+
+
+def running_record() -> ProcessRecord | None:
+    """Give the process whose step runs on this thread, None in ordinary code."""
+    carrier = runtime.local.carrier
+    return carrier.record if carrier is not None else None

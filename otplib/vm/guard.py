@@ -1,0 +1,38 @@
+"""A mailbox that looks at what comes in: a limit, and answers to output that nobody waits for.
+
+`print` in a process does not wait for its group leader's answer (it cannot: it is a plain call), so the answer would
+lie in the mailbox for ever. Only processes with a limit, or with a leader of the user's own, have such an inbox.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from otplib.core.mailbox import Inbox
+from otplib.core.terms import Ref
+
+log = logging.getLogger("otplib")
+
+
+class OutputTag(Ref):
+    """The `reply_as` of an output request that nobody waits for."""
+
+    __slots__ = ()
+
+
+class GuardedInbox(Inbox):
+    """Drops answers to output; kills the owner when its mailbox grows past its limit."""
+
+    __slots__ = ()
+
+    def append(self, message: Any) -> None:
+        """Take a message in, unless it is an answer nobody waits for."""
+        if type(message) is tuple and len(message) == 3 and message[0] == "io_reply" and type(message[1]) is OutputTag:
+            return
+        super().append(message)
+        owner = self.owner
+        limit = owner.limit
+        if limit is not None and owner.doom is None and owner.mailbox is not None and len(owner.mailbox) > limit:
+            log.error("Process %r killed: its mailbox grew past max_mailbox=%d messages", owner.pid, limit)
+            owner.machine.doom(owner, "killed")

@@ -1,0 +1,252 @@
+"""The run queue and the threads that empty it.
+
+One thread at a time has the *role*: it takes processes from the queue and runs their steps. A process that keeps its
+thread too long costs it the role, not the thread (see `watchdog`): a spare carrier takes over, and the old one ends its
+step as a mere carrier. So taking from the queue needs no lock: `popleft` is one step of the interpreter, and for the
+blink in which an old and a new holder both take from it they take different processes.
+
+Idle against enqueue: the holder sets `idle` and then looks at the queue once more; an enqueuer appends and then looks
+at `idle`. Whoever comes second sees the other's write.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from _thread import allocate_lock
+from typing import TYPE_CHECKING, Any, Final
+
+from otplib.vm.carrier import Carrier
+from otplib.vm.context import restore_switch_interval, running_record, runtime
+from otplib.vm.output import install_output
+from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.stepping import run_step
+from otplib.vm.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from otplib.vm.machine import Machine
+
+#: How many spare carriers are kept for the next hog; more are let go.
+MAX_SPARES: Final = 2
+_FOREVER: Final = float("inf")
+
+
+class Scheduler:
+    """Runs the processes of one machine on background threads. Nothing starts before the first process."""
+
+    def __init__(self, machine: Machine, max_carriers: int = 256) -> None:
+        self.machine = machine
+        self.max_carriers = max_carriers
+        self.role: Carrier | None = None
+        #: All carriers; guarded by the machine's lock, as are `spares`, `busy`, `idle` and `settlers`.
+        self.carriers: set[Carrier] = set()
+        self.spares: list[Carrier] = []
+        #: Carriers that lost the role in the middle of a step that still lasts.
+        self.busy = 0
+        #: The holder of the role sleeps on `bell`.
+        self.idle = False
+        self.stopping = False
+        #: When the next timer is due.
+        self.next_due = _FOREVER
+        #: Locks of threads that wait until nothing runs.
+        self.settlers: list[Any] = []
+        self.hand_offs = 0
+        #: Processes that wait for a thread or an asyncio loop; the deterministic scheduler waits for them too.
+        self.outside = 0
+        self.bell = allocate_lock()
+        self.bell.acquire()
+        self.watchdog = Watchdog(self)
+
+    # ---- from any thread -------------------------------------------------------------------------------------
+
+    def enqueue(self, record: ProcessRecord) -> None:
+        """Put a runnable process into the queue."""
+        if record.priority in ("normal", "low"):
+            self.machine.queue.append(record)
+        else:
+            self.machine.queue.appendleft(record)
+        if self.idle:
+            self.ring()
+        elif self.role is None:
+            self._start()
+
+    def ring(self) -> None:
+        """Wake the holder of the role if it sleeps."""
+        with self.machine.lock:
+            if self.idle:
+                self.idle = False
+                self.bell.release()
+
+    def timer_added(self, when: float) -> None:
+        """Hear of a new timer."""
+        if when < self.next_due:
+            self.next_due = when
+            if self.idle:
+                self.ring()
+            elif self.role is None:
+                self._start()
+
+    def close_soon(self, record: ProcessRecord) -> None:
+        """See to it that a process a fatal signal has reached is closed."""
+        record.pending = True
+        state = record.state
+        if state is Status.WAITING or state is Status.PAUSED:
+            self.machine.wake(record)
+        elif state is Status.SUSPENDED:
+            with self.machine.lock:
+                record.suspended = 0
+                if record.state is not Status.SUSPENDED:
+                    return
+                record.state = Status.RUNNABLE
+            self.enqueue(record)
+        elif state is Status.RUNNING and running_record() is not record:
+            self.watchdog.pursue(record)
+
+    def settle(self, timeout: float) -> bool:
+        """Block until nothing is runnable or running; False when `timeout` seconds were not enough."""
+        with self.machine.lock:
+            if self._is_quiet():
+                return True
+            gate = allocate_lock()
+            gate.acquire()
+            self.settlers.append(gate)
+        return gate.acquire(timeout=timeout)
+
+    def wait_for(self, done: Any, timeout: float | None) -> bool:
+        """Block ordinary code until the lock `done` is released; False when `timeout` seconds were not enough."""
+        acquired: bool = done.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+        return acquired
+
+    def _is_quiet(self) -> bool:
+        if self.role is None:
+            return not self.machine.queue
+        return self.idle and not self.busy and not self.machine.queue
+
+    # ---- life cycle ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self.machine.lock:
+            if self.role is not None or self.stopping:
+                return
+            self.role = self.new_carrier()
+        install_output()
+        self.watchdog.wake()
+        atexit.register(self.machine.stop)
+        self.role.bell.release()
+
+    def new_carrier(self) -> Carrier:
+        """Start a thread that waits for the role. With the machine's lock held."""
+        carrier = Carrier(self.machine)
+        carrier.thread = threading.Thread(
+            target=self._carry, args=(carrier,), name=f"otplib-carrier-{len(self.carriers)}", daemon=True
+        )
+        self.carriers.add(carrier)
+        carrier.thread.start()
+        return carrier
+
+    def stop(self, timeout: float) -> None:
+        """Close all processes and end the threads, within about `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        if self.role is None:
+            return
+        atexit.unregister(self.machine.stop)
+        for record in list(self.machine.table.values()):
+            if time.monotonic() > deadline - timeout / 2:
+                break
+            self.machine.doom(record, "shutdown")
+        self.settle(max(0.0, deadline - timeout / 4 - time.monotonic()))
+        self.stopping = True
+        self.watchdog.stop()
+        with self.machine.lock:
+            spares, self.spares = self.spares, []
+        for spare in spares:
+            spare.retired = True
+            spare.bell.release()
+        self.ring()
+        for carrier in list(self.carriers):
+            if carrier.thread is not None and carrier.thread is not threading.current_thread():
+                carrier.thread.join(max(0.0, deadline - time.monotonic()))
+
+    # ---- on the carriers -------------------------------------------------------------------------------------
+
+    def _carry(self, carrier: Carrier) -> None:
+        """The life of a carrier's thread."""
+        runtime.local.carrier = carrier
+        carrier.tid = threading.get_ident()
+        while True:
+            carrier.bell.acquire()
+            if carrier.retired:
+                break
+            lost = self._hold_role(carrier)
+            if not lost:
+                break
+            with self.machine.lock:
+                self.busy -= 1
+                keep = len(self.spares) < MAX_SPARES and not self.stopping
+                if keep:
+                    self.spares.append(carrier)
+            restore_switch_interval()
+            self.ring()  # the holder may have somebody to tell that all is quiet now
+            if not keep:
+                break
+        with self.machine.lock:
+            self.carriers.discard(carrier)
+
+    def _hold_role(self, carrier: Carrier) -> bool:
+        """Run processes until the role is lost (True) or the machine stops (False)."""
+        machine = self.machine
+        take = machine.queue.popleft
+        now = machine.now
+        while self.role is carrier:
+            if not carrier.steps & 7 and self.next_due <= now():
+                self.fire_timers()
+            try:
+                record = take()
+            except IndexError:
+                if self.stopping:
+                    return False
+                self._wait(carrier)
+                continue
+            run_step(self, carrier, record)
+        return True
+
+    def _wait(self, carrier: Carrier) -> None:
+        """Sleep until a process is runnable or a timer due."""
+        machine = self.machine
+        if self.next_due <= machine.now():
+            self.fire_timers()
+            return
+        with machine.lock:
+            self.bell.acquire(False)  # a ring that came too late for its sleep
+            self.idle = True
+            if machine.queue or self.stopping or self.role is not carrier:
+                self.idle = False
+                return
+            self._tell_settlers()
+        due = self.next_due
+        if due == _FOREVER:
+            self.bell.acquire()
+        else:
+            self.bell.acquire(timeout=min(max(0.0, due - machine.now()), threading.TIMEOUT_MAX))
+        self.idle = False
+        self.watchdog.wake()
+
+    def _tell_settlers(self) -> None:
+        if self.settlers and not self.busy:
+            for gate in self.settlers:
+                gate.release()
+            self.settlers.clear()
+
+    def fire_timers(self) -> None:
+        """Do what is due, oldest first."""
+        machine = self.machine
+        now = machine.now()
+        while True:
+            with machine.lock:
+                action = machine.timers.pop_due(now)
+                if action is None:
+                    due = machine.timers.next_time()
+                    self.next_due = _FOREVER if due is None else due
+                    return
+            action()

@@ -1,0 +1,296 @@
+"""How a process waits: for a message, for a moment, for work done elsewhere. The same code serves processes and shells.
+
+Every wait is a loop: look, and if there is nothing, stop until there may be something. Being woken for nothing is
+harmless, so wakers need not know what a process waits for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any, Final, TypeVar
+
+from otplib.core.errors import Exit, MachineError
+from otplib.core.inspection import inspect_term
+from otplib.core.mailbox import EMPTY
+from otplib.core.patterns import check_pattern, matches, matches_any
+from otplib.core.terms import Ref
+from otplib.vm.blocking import Completion, blocking_threads, io_loop
+from otplib.vm.context import runtime
+from otplib.vm.errors import Killed
+from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.shell import Shell, current_record
+from otplib.vm.traps import give_way, park, pause
+
+T = TypeVar("T")
+
+#: A process that always finds a message still goes to the end of the queue after so many reductions.
+REDUCTIONS: Final = 512
+
+
+def deadline_after(record: ProcessRecord, timeout: float | None) -> float | None:
+    """Give the moment at which a wait of `timeout` seconds gives up, None for never.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: negative, or not a number's value.
+    """
+    if timeout is None:
+        return None
+    kind = type(timeout)
+    if kind is not float and kind is not int:
+        raise TypeError(f"expected a timeout in seconds or None, got {timeout!r}: write timeout=1.5")
+    if not timeout >= 0:
+        raise ValueError(f"expected a timeout of 0 or more seconds, got {timeout!r}; None waits for ever")
+    return None if timeout == math.inf else record.machine.now() + timeout
+
+
+async def wait_message(record: ProcessRecord, deadline: float | None) -> bool:
+    """Stop until a message may have come; False once `deadline` has passed."""
+    if deadline is not None:
+        if record.machine.now() >= deadline:
+            record.deadline = None
+            return False
+        if not record.is_shell:
+            record.machine.arm(record, deadline)
+    if record.is_shell:
+        assert isinstance(record, Shell)
+        record.deadline = deadline
+        await record.wait(deadline, for_message=True)
+    else:
+        await _checked(record, park)
+    return True
+
+
+async def wait_nudge(record: ProcessRecord, deadline: float | None) -> bool:
+    """Stop until the process is nudged, leaving messages alone; False once `deadline` has passed."""
+    if deadline is not None:
+        if record.machine.now() >= deadline:
+            record.deadline = None
+            return False
+        if not record.is_shell:
+            record.machine.arm(record, deadline)
+    if record.is_shell:
+        assert isinstance(record, Shell)
+        record.deadline = deadline
+        await record.wait(deadline, for_message=False)
+    else:
+        await _checked(record, pause)
+    return True
+
+
+async def _checked(record: ProcessRecord, trap: Callable[[], Awaitable[Any]]) -> None:
+    carrier = runtime.local.carrier
+    if carrier is None or carrier.record is not record or getattr(carrier, "may_block", False):
+        raise MachineError("a process can wait only in its own coroutine, on its machine's scheduler")
+    await trap()
+
+
+async def receive(*patterns: Any, timeout: float | None = None) -> Any:
+    """Take the oldest message that fits any of `patterns`; with none given, the oldest message.
+
+    Messages that do not fit stay in the mailbox, in order. A literal equals; a type is `isinstance`; `...` is anything;
+    tuples, lists, dicts and dataclasses hold patterns; a callable is a predicate. Mirrors Elixir's `receive`.
+
+    Args:
+        patterns: what to wait for.
+        timeout: seconds to wait; None waits for ever, 0 looks once and never waits.
+
+    Raises:
+        TimeoutError: nothing that fits came in time.
+        TypeError, ValueError: a bad pattern or timeout, at once.
+
+    Example:
+        >>> from otplib import run, self_, send
+        >>> async def main():
+        ...     send(self_(), ("b", 1)); send(self_(), ("a", 2))
+        ...     return await receive(("a", int)), await receive(timeout=0)
+        >>> run(main)
+        (('a', 2), ('b', 1))
+    """
+    record = current_record()
+    deadline = deadline_after(record, timeout) if timeout is not None else None
+    record.reductions += 1
+    if not record.reductions & (REDUCTIONS - 1):
+        await yield_turn(record)
+    if patterns:
+        return await _receive_fitting(record, patterns, timeout, deadline)
+    while True:
+        mailbox = record.mailbox
+        if mailbox is not None:
+            message = mailbox.take_first()
+            if message is not EMPTY:
+                record.deadline = None
+                return message
+        elif record.state is Status.DEAD:
+            raise _end_of(record)
+        if deadline is None and not record.is_shell:
+            await park()
+        elif not await wait_message(record, deadline):
+            raise TimeoutError(f"receive() got no message within {timeout} s")
+
+
+async def _receive_fitting(
+    record: ProcessRecord, patterns: tuple[Any, ...], timeout: float | None, deadline: float | None
+) -> Any:
+    for pattern in patterns:
+        check_pattern(pattern)
+    if len(patterns) == 1:
+        only = patterns[0]
+
+        def fits(message: Any) -> bool:
+            return matches(only, message)
+    else:
+
+        def fits(message: Any) -> bool:
+            return matches_any(patterns, message)
+
+    seen = 0
+    while True:
+        mailbox = record.mailbox
+        if mailbox is not None:
+            message = mailbox.take(fits, seen)
+            if message is not EMPTY:
+                record.deadline = None
+                return message
+            seen = len(mailbox.saved) if mailbox.saved is not None else 0
+        elif record.state is Status.DEAD:
+            raise _end_of(record)
+        if deadline is None and not record.is_shell:
+            await park()
+        elif not await wait_message(record, deadline):
+            wanted = " or ".join(inspect_term(pattern) for pattern in patterns)
+            raise TimeoutError(f"receive() got no message that fits {wanted} within {timeout} s")
+
+
+async def take_reply(record: ProcessRecord, ref: Ref, mark: int, deadline: float | None) -> Any:
+    """Take `(ref, answer)` or the `Down` of `ref`, looking only at what came after `mark`; None when time is up."""
+
+    def fits(message: Any) -> bool:
+        return isinstance(message, tuple) and (
+            (len(message) == 2 and message[0] is ref) or (len(message) == 5 and message[1] is ref)
+        )
+
+    seen = mark
+    while True:
+        mailbox = record.mailbox
+        if mailbox is not None:
+            message = mailbox.take(fits, seen)
+            if message is not EMPTY:
+                record.deadline = None
+                return message
+            seen = len(mailbox.saved) if mailbox.saved is not None else 0
+        elif record.state is Status.DEAD:
+            raise _end_of(record)
+        if deadline is None and not record.is_shell:
+            await park()
+        elif not await wait_message(record, deadline):
+            return None
+
+
+def _end_of(record: ProcessRecord) -> BaseException:
+    """What code of a dead process gets when it tries to wait: it was given up, or a signal killed its shell."""
+    if record.is_shell and record.doom is not None:
+        return Exit(record.doom[0])
+    return Killed()
+
+
+async def yield_turn(record: ProcessRecord) -> None:
+    """Go to the end of the run queue; nothing to do for ordinary code."""
+    if not record.is_shell:
+        await _checked(record, give_way)
+
+
+async def sleep(seconds: float) -> None:
+    """Stop for `seconds`; other processes run meanwhile. Messages stay in the mailbox. Mirrors `Process.sleep/1`.
+
+    Raises:
+        TypeError, ValueError: not a number of seconds, or negative.
+
+    Example:
+        >>> from otplib import run
+        >>> run(sleep, 0.001)
+    """
+    record = current_record()
+    if seconds is None:
+        raise TypeError("expected seconds to sleep, got None: write sleep(float('inf')) to sleep for ever")
+    deadline = deadline_after(record, seconds)
+    if seconds == 0:
+        await yield_turn(record)
+        return
+    while await wait_nudge(record, deadline):
+        pass
+
+
+async def blocking(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run a blocking call on a thread of its own and wait for its result; other processes run meanwhile.
+
+    Code of the call counts as this process: `self_()`, `send` and `print` are its own. If the process dies meanwhile
+    the result is dropped; the call itself cannot be stopped.
+
+    Raises:
+        whatever `fn` raises.
+
+    Example:
+        >>> from otplib import run
+        >>> async def main():
+        ...     return await blocking(max, 3, 5)
+        >>> run(main)
+        5
+    """
+    if not callable(fn):
+        raise TypeError(f"expected a function to call on a thread, as in blocking(fn, arg); got {fn!r}")
+    record = current_record()
+    completion = Completion(record)
+    context = copy_context()
+    record.machine.scheduler.outside += 1
+    blocking_threads(record.machine).submit(completion, lambda: context.run(fn, *args, **kwargs))
+    try:
+        while not completion.done:
+            await wait_nudge(record, None)
+    finally:
+        record.machine.scheduler.outside -= 1
+    result: T = completion.result()
+    return result
+
+
+async def from_asyncio(awaitable: Awaitable[T]) -> T:
+    """Await an asyncio awaitable on the I/O loop's thread; in a cell or an asyncio task, on the loop that runs there.
+
+    If the process dies meanwhile the awaitable is cancelled.
+
+    Raises:
+        whatever the awaitable raises.
+        TypeError: not an awaitable.
+
+    Example:
+        >>> import asyncio
+        >>> from otplib import run
+        >>> async def main():
+        ...     return await from_asyncio(asyncio.sleep(0.001, "done"))
+        >>> run(main)
+        'done'
+    """
+    if not hasattr(awaitable, "__await__"):
+        raise TypeError(
+            f"expected an awaitable, as in from_asyncio(client.get(url)); got {type(awaitable).__qualname__}"
+        )
+    record = current_record()
+    if record.is_shell:
+        return await awaitable
+    completion = Completion(record)
+    record.machine.scheduler.outside += 1
+    future = io_loop(record.machine).submit(completion, awaitable)
+    try:
+        while not completion.done:
+            await wait_nudge(record, None)
+    finally:
+        record.machine.scheduler.outside -= 1
+        future.cancel()
+    result: T = completion.result()
+    return result
+
+
+
+
