@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys as _sys
 
+from otplib import errors as errors
 from otplib import process as process
 from otplib.behaviours import group_leader as group_leader
 from otplib.behaviours import system as system
@@ -23,7 +24,7 @@ from otplib.behaviours.returns import Continue, Ignore, NoReply, Ok, Reply, Stop
 from otplib.behaviours.supervisor import Child, Supervise, Supervisor
 from otplib.core.child_spec import ChildSpec
 from otplib.core.copying import shared
-from otplib.core.errors import (
+from otplib.errors import (
     CallTimeout,
     ChildError,
     CopyError,
@@ -83,6 +84,7 @@ __all__ = [
     "Supervisor",
     "SystemLimitError",
     "Via",
+    "errors",
     "make_ref",
     "process",
     "receive",
@@ -107,7 +109,7 @@ def _activate() -> None:
         if shell is not None:
             from otplib.jupyter import bridge
 
-            bridge.activate(shell)
+            bridge.install(shell)
 
 
 _activate()

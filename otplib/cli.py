@@ -239,7 +239,7 @@ def _report_copy(target: Path, *, update: bool) -> None:
 
 
 def installed_version() -> str:
-    """The version of this install."""
+    """The version of this install. (`from otplib import __version__` would climb to the roof: no floor does that.)"""
     try:
         return metadata.version("otplib")
     except metadata.PackageNotFoundError:

@@ -18,11 +18,11 @@ from otplib.core.copying import copied
 from otplib.core.errors import Exit, MachineError, NameTakenError, NoSuchNameError
 from otplib.core.reasons import Down, Raised
 from otplib.core.terms import Global, Pid, Ref, Via, parse_pid
-from otplib.vm.context import runtime
-from otplib.vm.errors import Killed
+from otplib.vm.context import local
+from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.inspecting import info_of
 from otplib.vm.machine import Machine
-from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.process_record import NORMAL, ProcessRecord, Status
 from otplib.vm.shell import current_machine, current_record, drive
 from otplib.vm.waiting import blocking, deadline_after, from_asyncio, receive, sleep
 
@@ -174,8 +174,8 @@ def run(fn: Callable[..., Any], *args: Any, timeout: float | None = None, **kwar
         2
     """
     _check_function(fn)
-    carrier = runtime.local.carrier
-    if carrier is not None and not getattr(carrier, "may_block", False):
+    carrier = local.carrier
+    if carrier is not None and not carrier.may_block:
         raise MachineError(
             f"run(...) blocks its thread, and this is a process: write `await {getattr(fn, '__name__', 'fn')}(...)`, or "
             "spawn it"
@@ -257,7 +257,7 @@ def send(dest: Destination, message: Any) -> Any:
         ('hello', 1)
     """
     copy = copied(message)
-    carrier = runtime.local.carrier
+    carrier = local.carrier
     machine = carrier.machine if carrier is not None else current_machine()
     if type(dest) is Pid:
         record = machine.table.get(dest.id)
@@ -272,7 +272,7 @@ def send(dest: Destination, message: Any) -> Any:
 
 def _resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | None:
     if isinstance(dest, Ref):
-        return machine.aliases.get(dest)
+        return machine.find_alias(dest)
     if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
         if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
             return machine.names.get(dest[0]) if dest[1] == machine.node else None
@@ -290,9 +290,19 @@ def _find_named(machine: Machine, name: Name) -> ProcessRecord | None:
     if isinstance(name, str):
         return machine.names.get(name)
     if isinstance(name, Global):
-        return machine.global_names.get(name.term)
-    found = name.registry.whereis_name(name.key)
+        return machine.global_names.find(name.term)
+    found = _registry_of(name).whereis_name(name.key)
     return machine.find(found) if found is not None else None
+
+
+def _registry_of(name: Via) -> Any:
+    registry = name.registry
+    if not all(hasattr(registry, verb) for verb in ("register_name", "unregister_name", "whereis_name")):
+        raise TypeError(
+            "expected Via(registry, key) with a registry that offers register_name, unregister_name and whereis_name; "
+            f"got {registry!r}"
+        )
+    return registry
 
 
 # ---- links, monitors, exits ----------------------------------------------------------------------------------------
@@ -422,7 +432,7 @@ def flag(**flags: Any) -> Any:
         if name == "trap_exit":
             old[name], record.trapping = record.trapping, value
         elif name == "priority":
-            old[name], record.priority = record.priority, value
+            old[name], record.priority = record.priority, NORMAL if value == NORMAL else value
         else:
             old[name] = record.limit
             record.machine.guard(record, value)
@@ -506,10 +516,10 @@ def register(pid: Pid, name: Name) -> bool:
     machine = current_machine()
     record = machine.find(pid)
     if isinstance(name, Global):
-        if record is None or machine.global_names.setdefault(name.term, record) is not record:
+        if not machine.global_names.register(name.term, record):
             raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
     elif isinstance(name, Via):
-        if not name.registry.register_name(name.key, pid):
+        if not _registry_of(name).register_name(name.key, pid):
             raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
     else:
         _check_name(name)
@@ -532,10 +542,10 @@ def unregister(name: Name) -> bool:
     """
     machine = current_machine()
     if isinstance(name, Global):
-        machine.global_names.pop(name.term, None)
+        machine.global_names.unregister(name.term)
         return True
     if isinstance(name, Via):
-        name.registry.unregister_name(name.key)
+        _registry_of(name).unregister_name(name.key)
         return True
     _check_name(name)
     if not machine.unregister(name):
@@ -563,14 +573,22 @@ def registered() -> builtins.list[str]:
 def send_after(dest: Destination, message: Any, seconds: float) -> Ref:
     """Send `message` to `dest` in `seconds`; gives the timer. Mirrors `Process.send_after/3`.
 
-    A name is looked up when the timer fires; if nobody has it then, the message is lost.
+    A name is looked up when the timer fires; if nobody has it then, the message is lost. A timer for a pid ends with
+    its process.
 
     Raises:
         ValueError: negative seconds.
         TypeError: not a number, or no destination.
+        CopyError: the message holds something that cannot be copied.
+
+    Example:
+        >>> async def main():
+        ...     send_after(self_(), "tick", 0.001)
+        ...     return await receive()
+        >>> run(main)
+        'tick'
     """
-    ref = make_ref()
-    return _set_timer(ref, dest, copied(message), seconds)
+    return _set_timer(make_ref(), dest, copied(message), seconds)
 
 
 def start_timer(dest: Destination, message: Any, seconds: float) -> Ref:
@@ -580,45 +598,68 @@ def start_timer(dest: Destination, message: Any, seconds: float) -> Ref:
 
 
 def _set_timer(ref: Ref, dest: Any, message: Any, seconds: float) -> Ref:
-    if not isinstance(dest, Pid | str | Ref | Global | Via | tuple):
-        raise TypeError(f"expected a pid, a name or another destination; got {dest!r}")
-    machine = current_machine()
-    when = deadline_after(current_record(), seconds)
+    record = current_record()
+    machine = record.machine
+    # Whatever is wrong with `dest` is told here: when the timer fires nobody is there to be told.
+    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
+        if len(dest) != 2 or not isinstance(dest[0], str) or not isinstance(dest[1], str):
+            raise TypeError(f"expected (name, node) as destination, both str; got {dest!r}")
+    elif not isinstance(dest, Pid | str | Ref | Global | Via):
+        raise TypeError(
+            f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
+        )
+    when = deadline_after(record, seconds)
     if when is None:
         raise ValueError(f"expected the seconds after which to send, got {seconds!r}")
+    target = machine.find(dest) if isinstance(dest, Pid) else None
+    if isinstance(dest, Pid) and target is None:
+        return ref
 
-    def fire() -> None:
-        machine.timer_refs.pop(ref, None)
-        record = machine.find(dest) if isinstance(dest, Pid) else _find_later(machine, dest)
-        if record is not None:
-            machine.deliver(record, message)
+    def deliver() -> None:
+        receiver = target if target is not None else _find_later(machine, dest)
+        if receiver is not None:
+            machine.deliver(receiver, message)
 
-    machine.timer_refs[ref] = machine.add_timer(when, fire)
+    machine.user_timers.add(ref, when, target, deliver)
     return ref
 
 
 def _find_later(machine: Machine, dest: Any) -> ProcessRecord | None:
     try:
         return _resolve_destination(machine, dest)
-    except NoSuchNameError:
+    except Exception:  # nobody has the name; or a registry failed, which the scheduler's thread must survive
         return None
 
 
-def cancel_timer(ref: Ref) -> float | None:
-    """Cancel a timer; gives the seconds it had left, None if it has fired. Mirrors `Process.cancel_timer/1`."""
-    left = read_timer(ref)
+def cancel_timer(ref: Ref, *, asynchronous: bool = False) -> float | None:
+    """Cancel a timer; gives the seconds it had left, None if it has fired. Mirrors `Process.cancel_timer/2`.
+
+    With `asynchronous=True` the answer comes as a message, `("cancel_timer", timer, seconds_left)`.
+
+    Raises:
+        TypeError: not a reference.
+    """
     machine = current_machine()
-    timer = machine.timer_refs.pop(ref, None)
-    return left if timer is not None and machine.cancel_timer(timer) else None
+    left = machine.user_timers.cancel(_check_timer(ref))
+    if not asynchronous:
+        return left
+    machine.deliver(current_record(), ("cancel_timer", ref, left))
+    return None
 
 
 def read_timer(ref: Ref) -> float | None:
-    """Give the seconds a timer has left, None if it has fired or was cancelled. Mirrors `Process.read_timer/1`."""
+    """Give the seconds a timer has left, None if it has fired or was cancelled. Mirrors `Process.read_timer/1`.
+
+    Raises:
+        TypeError: not a reference.
+    """
+    return current_machine().user_timers.left(_check_timer(ref))
+
+
+def _check_timer(ref: Any) -> Ref:
     if not isinstance(ref, Ref):
         raise TypeError(f"expected the reference that send_after gave, got {ref!r}")
-    machine = current_machine()
-    timer = machine.timer_refs.get(ref)
-    return max(0.0, timer.when - machine.now()) if timer is not None else None
+    return ref
 
 
 # ---- the process's own ---------------------------------------------------------------------------------------------
@@ -666,32 +707,59 @@ def group_leader(pid: Pid | None = None, leader: Pid | None = None) -> Pid | Non
     return leader
 
 
-def hibernate() -> None:
-    """Let go of memory that an idle process does not need: an empty mailbox's. Mirrors the intent of
-    `Process.hibernate/3`; the process goes on where it is."""
+def hibernate(fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -> None:
+    """Let go of memory that an idle process does not need. Mirrors `Process.hibernate/3`.
+
+    With `fn` it does not return: all that this process was in the middle of is dropped, and the next message, or one
+    that lies there already, has it go on with `fn(*args, **kwargs)`. Without, it gives back an empty mailbox's memory.
+
+    Raises:
+        TypeError: `fn` is nothing a process can run.
+        ValueError: called with `fn` in ordinary code, which cannot be dropped.
+
+    Example:
+        >>> from otplib import process, run
+        >>> async def woken(): return await receive()
+        >>> async def main():
+        ...     send(self_(), "wake up")
+        ...     process.hibernate(woken)
+        >>> run(main)
+        'wake up'
+    """
     record = current_record()
+    if fn is not None:
+        _check_function(fn)
+        if record.is_shell:
+            raise ValueError("hibernate(fn) drops what a process is in the middle of: that of a shell cannot be dropped")
+        raise Hibernated(fn, args, kwargs)
     mailbox = record.mailbox
     if mailbox is not None and not mailbox.saved:
         mailbox.saved = None
 
 
 def suspend(pid: Pid) -> bool:
-    """Let a process run no more until `resume`; counted. Mirrors `:erlang.suspend_process/1`."""
+    """Let a process run no more until `resume`, or until this process ends; counted. A step it is in the middle of is
+    finished first. Mirrors `:erlang.suspend_process/1`.
+
+    Raises:
+        ValueError: `pid` is dead, a shell, or this process itself.
+    """
     machine = current_machine()
     target = machine.find(_check_pid(pid, "process.suspend"))
     if target is None or target.is_shell or target is current_record():
         raise ValueError(f"cannot suspend {pid!r}: it is dead, a shell, or oneself")
-    with machine.lock:
-        target.suspended += 1
-        target.pending = True
+    machine.suspensions.add(current_record(), target)
     return True
 
 
 def resume(pid: Pid) -> bool:
-    """Undo one `suspend`. Mirrors `:erlang.resume_process/1`."""
+    """Undo one `suspend` of this process's. Mirrors `:erlang.resume_process/1`.
+
+    Raises:
+        ValueError: this process has not suspended `pid`.
+    """
     machine = current_machine()
     target = machine.find(_check_pid(pid, "process.resume"))
-    if target is None or not target.suspended:
-        raise ValueError(f"cannot resume {pid!r}: it is not suspended")
-    machine.resume(target)
+    if target is None or not machine.suspensions.lift(current_record(), target):
+        raise ValueError(f"cannot resume {pid!r}: {current_record().pid!r} has not suspended it")
     return True

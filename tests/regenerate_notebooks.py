@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import re
 import sys
 from collections import defaultdict
@@ -54,7 +55,8 @@ def execute(notebook: Notebook, folder: Path) -> Notebook:
     client = NotebookClient(
         fresh, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
-    client.execute()
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    client.execute(env={**os.environ, "PYTHONPATH": path})  # this checkout, also when another otplib is installed
     return fresh
 
 

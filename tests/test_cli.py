@@ -154,11 +154,19 @@ def test_an_install_without_notebooks_says_where_they_should_be(tmp_path, monkey
     assert str(tmp_path / "otplib" / "_notebooks") in capsys.readouterr().err
 
 
-def test_version_is_the_installed_one(capsys):
+@pytest.mark.parametrize("installed", [True, False])
+def test_version_is_that_of_the_install_or_says_that_there_is_none(monkeypatch, capsys, installed):
+    def version(name):
+        if not installed:
+            raise cli.metadata.PackageNotFoundError(name)
+        return "4.5.6"
+
+    monkeypatch.setattr(cli.metadata, "version", version)
     with pytest.raises(SystemExit) as end:
         cli.main(["--version"])
     assert end.value.code == 0
-    assert capsys.readouterr().out == f"otplib {cli.installed_version()}\n"
+    told = "4.5.6" if installed else "of a checkout that is not installed (pip install -e .)"
+    assert capsys.readouterr().out == f"otplib {told}\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["copy"], ["lab", "--port", "many"]])

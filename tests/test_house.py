@@ -144,6 +144,12 @@ def test_every_public_name_has_a_docstring():
     assert missing == []
 
 
+def test_the_version_is_the_same_in_both_places():
+    import otplib
+
+    assert otplib.__version__ == PYPROJECT["project"]["version"]
+
+
 def test_the_package_ships_its_types():
     assert (ROOT / "otplib" / "py.typed").is_file()
 

@@ -24,6 +24,8 @@ def printed(text, name="stdout"):
         ("<object at 0x7f00aa10>", "<object at 0x55d2f1230a80>"),
         ("/tmp/ipykernel_12/345.py:3: in f", "/tmp/ipykernel_99/345678.py:3: in f"),
         ("    /home/me/otplib/vm/machine.py:10: run", "    /work/main/otplib/vm/machine.py:222: run"),
+        ("(otplib 0.1.0) otplib/vm/machine.py:7: run", "(otplib 0.1.0) otplib/vm/machine.py:8: run"),
+        ("    /home/me/otplib/otplib/process.py:1: f", "    /srv/otplib/process.py:2: f"),
         ("    /usr/lib/python3.11/asyncio/tasks.py:3: f", "    /opt/py/lib/python3.13/asyncio/tasks.py:3: f"),
     ],
 )
@@ -40,6 +42,7 @@ def test_what_changes_with_the_run_and_the_machine_is_not_compared(one, other):
         ("took 5 s", "took 6 s"),
         ("/tmp/ipykernel_12/345.py:3: in f", "/tmp/ipykernel_12/345.py:4: in f"),
         ("otplib/vm/machine.py:10: run", "otplib/vm/scheduler.py:10: run"),
+        ("/opt/a.py:3: f", "/opt/a.py:4: f"),
         ("1/2 of 3/4", "1/2 of 3/5"),
     ],
 )
@@ -72,9 +75,7 @@ def test_an_output_that_only_looks_different_stays_as_it_was_stored():
 def test_a_stored_notebook_holds_the_still_of_a_widget_but_no_live_view_and_no_version():
     picture = new_output("display_data", data={WIDGET_VIEW: {"model_id": "1"}, "image/svg+xml": "<svg/>"})
     cell = new_code_cell("tree", outputs=[picture], metadata={"execution": {"iopub.status.busy": "now"}, "tags": ["x"]})
-    notebook = new_notebook(
-        cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3.1"}}
-    )
+    notebook = new_notebook(cells=[cell], metadata={"widgets": {}, "language_info": {"name": "python", "version": "3"}})
     tidy(notebook)
     assert notebook.cells[0].outputs[0].data == {"image/svg+xml": "<svg/>"}
     assert notebook.cells[0].metadata == {"tags": ["x"]}

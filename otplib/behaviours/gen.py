@@ -18,10 +18,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from otplib.core.copying import copied
+from otplib.core.delivery import copied_reason
 from otplib.core.errors import CallTimeout, Exit, StartError
 from otplib.core.reasons import ExitMessage
 from otplib.core.terms import Global, Pid, Ref, Via
-from otplib.process import Name, exit, register, unlink, unregister, whereis
+from otplib.process import Name, demonitor, exit, register, unlink, unregister, whereis
 from otplib.vm.machine import Alias, Machine
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
@@ -37,9 +38,14 @@ Caller = tuple[Pid, Ref]
 class Starter:
     """How a new process tells whoever started it that it is ready, or why not."""
 
-    def __init__(self, parent: Pid, tag: Ref, name: Name | None) -> None:
+    def __init__(
+        self, parent: Pid | None, tag: Ref, name: Name | None, dictionary: dict[str, Any] | None = None
+    ) -> None:
+        #: Whose end is the end of the process; None if it was started without a link.
         self.parent = parent
         self.name = name
+        #: What its process dictionary holds from the start.
+        self.dictionary = dictionary
         self._tag = tag
 
     def __deepcopy__(self, memo: Any) -> Starter:
@@ -57,7 +63,7 @@ class Starter:
     def fail(self, reason: Any) -> None:
         """Let `start` raise `StartError(reason)`; the process must end now."""
         self._free_name()
-        self._tell(("error", reason))
+        self._tell(("error", copied_reason(reason)))
 
     def _free_name(self) -> None:
         if self.name is not None and whereis(self.name) == current_record().pid:
@@ -65,7 +71,7 @@ class Starter:
 
     def _tell(self, outcome: tuple[str, Any]) -> None:
         machine = current_record().machine
-        waiting = machine.aliases.get(self._tag)
+        waiting = machine.find_alias(self._tag)
         if waiting is not None:
             machine.deliver(waiting, (self._tag, outcome))
 
@@ -77,6 +83,7 @@ async def start(
     name: Name | None = None,
     timeout: float | None = None,
     entry: tuple[str, str] | None = None,
+    initial_call: tuple[Any, str, int] | None = None,
 ) -> Pid | None:
     """Run `body(starter, *args)` as a process and wait until it reports by `starter`.
 
@@ -85,6 +92,7 @@ async def start(
         name: registered before `body` runs.
         timeout: seconds after which the process is killed and `StartError("timeout")` raised.
         entry: module and function that `process.info` shows as its initial call.
+        initial_call: what its process dictionary shows as `"$initial_call"`, beside `"$ancestors"` (row g33).
 
     Returns:
         its pid; None if it chose to be ignored.
@@ -99,7 +107,8 @@ async def start(
     if name is not None and (holder := whereis(name)) is not None:
         raise StartError(("already_started", holder))
     tag = machine.new_alias(record)
-    starter = Starter(record.pid, tag, name)
+    known = {"$initial_call": initial_call, "$ancestors": _ancestors_below(record)} if initial_call is not None else None
+    starter = Starter(record.pid if link else None, tag, name, known)
     mark = record.mailbox.mark() if record.mailbox is not None else 0
     child, _ = machine.spawn(_begin, (body, starter, copied(args)), {}, record, link=link)
     child.entry = entry
@@ -108,8 +117,8 @@ async def start(
     try:
         answer = await take_reply(record, tag, mark, deadline)
     finally:
-        machine.demonitor(record, tag)
-        machine.drop_alias(record, tag)
+        # With flush: a child that reports a failure and ends may have been quicker than this line.
+        demonitor(tag, flush=True)
     if answer is None:
         _abandon(record, child)
         raise StartError("timeout")
@@ -121,7 +130,15 @@ async def start(
     return child.pid if word == "ok" else None
 
 
+def _ancestors_below(parent: ProcessRecord) -> list[Any]:
+    """Give the ancestors of a process that `parent` starts, nearest first: names, or pids of the nameless."""
+    older = (parent.dictionary or {}).get("$ancestors")
+    return [parent.name if parent.name is not None else parent.pid, *(older if isinstance(older, list) else ())]
+
+
 async def _begin(body: Callable[..., Awaitable[None]], starter: Starter, args: tuple[Any, ...]) -> None:
+    if starter.dictionary is not None:
+        current_record().dictionary = starter.dictionary
     name = starter.name
     if name is not None:
         try:
@@ -203,12 +220,16 @@ async def call(
     machine.deliver(target, (label, (record.pid, tag), copy))
     try:
         answer = await take_reply(record, tag, mark, deadline)
-    finally:
-        machine.close_call(record, target, tag)
+    except BaseException:
+        machine.close_call(target, tag)
+        flush_answer(record, tag)
+        raise
+    unanswered = machine.close_call(target, tag)
     if answer is None:
-        answer = late_answer(record, tag)
-        if answer is None:
+        if unanswered:
             raise CallTimeout(("timeout", exited_in))
+        # Whoever answers has taken the alias in the last moment and is about to deliver: that is in time.
+        answer = await take_reply(record, tag, mark, None)
     if len(answer) == 2:
         return answer[1]
     raise Exit((answer.reason, exited_in))
@@ -221,12 +242,10 @@ def why_unreachable(machine: Machine, server: Any) -> Any:
     return "noproc"
 
 
-def late_answer(record: ProcessRecord, tag: Ref) -> Any:
-    """Take an answer that slipped in between the end of the wait and the end of the alias; None if none did."""
-    if record.mailbox is None:
-        return None
-    found = record.mailbox.take(lambda message: isinstance(message, tuple) and len(message) == 2 and message[0] is tag)
-    return found if type(found) is tuple else None
+def flush_answer(record: ProcessRecord, tag: Ref) -> None:
+    """Take away an answer that nobody waits for any more, if it has come."""
+    if record.mailbox is not None:
+        record.mailbox.take(lambda message: isinstance(message, tuple) and len(message) == 2 and message[0] is tag)
 
 
 def cast(server: Server, request: Any) -> None:
@@ -249,9 +268,7 @@ def reply(caller: Caller, value: Any) -> None:
         raise TypeError(f"expected the caller that handle_call was given, as in reply(caller, value); got {caller!r}")
     machine = current_record().machine
     pid, tag = caller
-    if type(tag) is Alias:
-        waiting = machine.aliases.get(tag)
-    else:
-        waiting = machine.find(pid)
+    copy = copied(value)  # first, for it may fail, and then the caller must be told of the end of this process
+    waiting = machine.find_alias(tag) if isinstance(tag, Alias) else machine.find(pid)
     if waiting is not None:
-        machine.deliver(waiting, (tag, copied(value)))
+        machine.deliver(waiting, (tag, copy))

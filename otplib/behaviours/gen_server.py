@@ -41,6 +41,7 @@ from otplib.core.reasons import Down
 from otplib.core.terms import Global, Pid, Ref, Via
 from otplib.process import Name, demonitor, whereis
 from otplib.vm.machine import Alias
+from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
 from otplib.vm.waiting import deadline_after, take_reply
 
@@ -73,7 +74,9 @@ class GenServer:
     def __init_subclass__(cls, *, id: Any = _UNSET, restart: Any = _UNSET, shutdown: Any = _UNSET, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         given = {"id": id, "restart": restart, "shutdown": shutdown}
-        cls._spec_defaults = {**cls._spec_defaults, **{key: value for key, value in given.items() if value is not _UNSET}}
+        # A subclass of a subclass inherits the manner of supervision, but not the id: two children need two ids.
+        inherited = {key: value for key, value in cls._spec_defaults.items() if key != "id"}
+        cls._spec_defaults = {**inherited, **{key: value for key, value in given.items() if value is not _UNSET}}
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
@@ -149,7 +152,14 @@ class GenServer:
         if cls is GenServer:
             raise TypeError("start a subclass: class MyServer(GenServer): ..., then await MyServer.start_link(arg)")
         return await gen.start(
-            _serve, cls, arg, link=link, name=name, timeout=timeout, entry=(cls.__module__, f"{cls.__qualname__}.init")
+            _serve,
+            cls,
+            arg,
+            link=link,
+            name=name,
+            timeout=timeout,
+            entry=(cls.__module__, f"{cls.__qualname__}.init"),
+            initial_call=(cls, "init", 1),
         )
 
     @classmethod
@@ -218,6 +228,9 @@ class GenServer:
             except (Exit, TimeoutError):
                 asked.forget()
                 bad.append(node)
+            except BaseException:
+                asked.forget()
+                raise
         return answers, bad
 
     @staticmethod
@@ -242,8 +255,9 @@ class GenServer:
         Raises:
             TimeoutError: none yet; it may be asked again.
             Exit: `(reason, server)`: the server is not there, or ended.
+            ValueError: another process has sent the request.
         """
-        record = current_record()
+        record = asked.check_owner()
         answer = await take_reply(record, asked.tag, 0, deadline_after(record, timeout))
         if answer is None:
             raise TimeoutError(f"no response from {asked.server!r} within {timeout} s")
@@ -253,9 +267,20 @@ class GenServer:
         raise Exit((answer.reason, asked.server))
 
     @staticmethod
+    async def receive_response(asked: RequestId, timeout: float | None = None) -> Any:
+        """As `wait_response`, but after a time-out the request is given up, and a late answer dropped. Mirrors
+        `:gen_server.receive_response/2`."""
+        try:
+            return await GenServer.wait_response(asked, timeout)
+        except TimeoutError:
+            asked.forget()
+            raise
+
+    @staticmethod
     async def check_response(message: Any, asked: RequestId) -> tuple[str, Any] | str:
         """Tell whether a message is the answer: `("reply", value)`, `("error", (reason, server))` or `"no_reply"`.
         Mirrors `:gen_server.check_response/2`."""
+        asked.check_owner()
         if isinstance(message, Down) and message.ref == asked.tag:
             asked.forget()
             return ("error", (message.reason, asked.server))
@@ -266,7 +291,7 @@ class GenServer:
 
 
 class RequestId:
-    """A request under way."""
+    """A request under way, for the process that sent it; others may carry it around."""
 
     def __init__(self, server: Server, request: Any) -> None:
         record = current_record()
@@ -274,27 +299,40 @@ class RequestId:
         self.server = server
         target = gen.find_server(machine, server)
         copy = copied(request)
-        if target is None:
-            tag = machine.new_alias(record)
-            why = gen.why_unreachable(machine, server)
-            machine.deliver(record, Down("DOWN", tag, "process", server, why))  # type: ignore[arg-type]  # a name, too
-        else:
-            tag = machine.open_call(record, target)
-            machine.deliver(target, ("$gen_call", (record.pid, tag), copy))
-        self.tag: Alias = tag
+        # Not a call's tag, as nobody waits: should this process end first, alias and monitor end with it.
+        self.tag: Alias = machine.new_alias(record)
         self._record = record
-        self._target = target
+        if target is None:
+            why = gen.why_unreachable(machine, server)
+            machine.deliver(record, Down("DOWN", self.tag, "process", server, why))  # type: ignore[arg-type]  # a name
+        else:
+            machine.monitor(record, target, None, ref=self.tag)
+            machine.deliver(target, ("$gen_call", (record.pid, self.tag), copy))
 
     def __await__(self) -> Generator[Any, None, RequestId]:
         return self
         yield
 
+    def __deepcopy__(self, memo: Any) -> RequestId:
+        return self
+
+    def check_owner(self) -> ProcessRecord:
+        """Give the process that sent the request.
+
+        Raises:
+            ValueError: it is not the one that asks.
+        """
+        if current_record() is not self._record:
+            raise ValueError(
+                f"this request was sent by {self._record.pid!r}, and only it can take the response; "
+                f"this is {current_record().pid!r}"
+            )
+        return self._record
+
     def forget(self) -> None:
-        """Let a late answer be dropped."""
-        if self._target is not None:
-            self._record.machine.close_call(self._record, self._target, self.tag)
-        else:
-            self._record.machine.drop_alias(self._record, self.tag)
+        """Drop the answer and the news of the server's end, whether they have come or not. For its owner."""
+        demonitor(self.tag, flush=True)
+        gen.flush_answer(self._record, self.tag)
 
 
 async def _serve(starter: Starter, cls: type[GenServer], arg: Any) -> None:
@@ -327,10 +365,12 @@ async def stop_server(
     ref: Ref = machine.monitor(record, target, None)
     # The answer to the request goes to an alias that nobody reads: the end of the server says it all.
     unread = Alias(machine.node, 0, machine.creation)
-    machine.deliver(target, ("system", (record.pid, unread), ("terminate", copied(reason))))
-    down = await take_reply(record, ref, 0, deadline)
-    if down is None:
+    try:
+        machine.deliver(target, ("system", (record.pid, unread), ("terminate", copied(reason))))
+        down = await take_reply(record, ref, 0, deadline)
+    finally:
         demonitor(ref, flush=True)
+    if down is None:
         raise CallTimeout(("timeout", exited_in))
     if down.reason != reason:
         raise Exit((down.reason, exited_in))

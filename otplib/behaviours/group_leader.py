@@ -17,7 +17,8 @@ from typing import Any
 
 from otplib.core.terms import Pid
 from otplib.process import receive, send
-from otplib.vm.machine import Machine, Writer
+from otplib.vm.hooks import Writer
+from otplib.vm.machine import Machine
 from otplib.vm.output import write_plain
 
 

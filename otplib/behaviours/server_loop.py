@@ -108,28 +108,37 @@ class ServerLoop:
 
     async def _serve(self, follow: Continue | None) -> None:
         while True:
-            while follow is not None:
-                follow = await self._continue(follow)
-            if self.timeout is None:
-                message = await receive()
+            if follow is not None:
+                callback, argument, name = self.module.handle_continue, follow.arg, "handle_continue"
+                self.last_message = ("continue", follow.arg)
             else:
-                message = await self._receive_in_time()
-            kind = type(message)
-            if kind is tuple:
-                size = len(message)
+                message = await receive() if self.timeout is None else await self._receive_in_time()
+                if self._namespace is not None and self._namespace.get(self._name) is not self.cls:
+                    self.renew()
+                kind = type(message)
+                size = len(message) if kind is tuple else 0
                 if size == 3 and message[0] == "$gen_call":
                     follow = await self._on_call(message)
-                    continue
-                if size == 2 and message[0] == "$gen_cast":
-                    follow = await self._on_cast(message)
                     continue
                 if size == 3 and message[0] == "system":
                     await self._on_system(message)
                     continue
-            elif kind is ExitMessage and message.pid == self.parent:
                 self.last_message = message
-                raise ServerEnd(message.reason)
-            follow = await self._on_info(message)
+                if size == 2 and message[0] == "$gen_cast":
+                    callback, argument, name = self.module.handle_cast, message[1], "handle_cast"
+                elif kind is ExitMessage and message.pid == self.parent:
+                    raise ServerEnd(message.reason)
+                else:
+                    callback, argument, name = self.module.handle_info, message, "handle_info"
+                if self.debugging is not None:
+                    self.debugging.got("cast" if name == "handle_cast" else "", argument, None)
+            try:
+                outcome = callback(argument, self.state)
+                if type(outcome) is CoroutineType:
+                    outcome = await outcome
+            except BaseException as error:
+                raise self._end_of(error) from None
+            follow = self._carry_out(outcome, name)
 
     async def _receive_in_time(self) -> Any:
         timeout, self.timeout = self.timeout, None
@@ -144,8 +153,6 @@ class ServerLoop:
         _, caller, request = message
         self.caller = caller
         self.last_message = request
-        if self._namespace is not None and self._namespace.get(self._name) is not self.cls:
-            self.renew()
         if self.debugging is not None:
             self.debugging.got("call", request, caller)
         try:
@@ -166,27 +173,6 @@ class ServerLoop:
         if type(outcome) is Stop and outcome.reply is not NO_REPLY:
             reply(caller, outcome.reply)
         return self._carry_out(outcome, "handle_call", "Reply(value, state), NoReply(state) or Stop(reason, state)")
-
-    async def _on_cast(self, message: tuple[Any, ...]) -> Continue | None:
-        self.last_message = message
-        self.renew()
-        if self.debugging is not None:
-            self.debugging.got("cast", message[1], None)
-        outcome = await self._invoke(self.module.handle_cast, message[1], self.state)
-        return self._carry_out(outcome, "handle_cast")
-
-    async def _on_info(self, message: Any) -> Continue | None:
-        self.last_message = message
-        self.renew()
-        if self.debugging is not None:
-            self.debugging.got("", message, None)
-        outcome = await self._invoke(self.module.handle_info, message, self.state)
-        return self._carry_out(outcome, "handle_info")
-
-    async def _continue(self, follow: Continue) -> Continue | None:
-        self.last_message = ("continue", follow.arg)
-        outcome = await self._invoke(self.module.handle_continue, follow.arg, self.state)
-        return self._carry_out(outcome, "handle_continue")
 
     async def _invoke(self, callback: Callable[..., Any], *args: Any) -> Any:
         try:

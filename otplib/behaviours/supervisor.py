@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 
 from otplib.behaviours.gen_server import GenServer
 from otplib.behaviours.supervisor_server import SupervisorServer
-from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, normalise
+from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, describe_fault, names_fault, normalise
 from otplib.core.errors import ChildError, StartError
 from otplib.core.inspection import inspect_term
 from otplib.core.restarts import STRATEGY_WORDS, Strategy, Supervise
@@ -63,10 +63,13 @@ class Supervisor:
     _spec_overrides: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        known = {name: options.pop(name) for name in ("id", "restart", "shutdown", "significant") if name in options}
+        # A subclass of a subclass inherits the manner of supervision, but not the id: two children need two ids.
+        overrides = {name: value for name, value in cls._spec_overrides.items() if name != "id"}
+        for name in ("id", "restart", "shutdown", "significant"):
+            if name in options:
+                overrides[name] = options.pop(name)
         super().__init_subclass__(**options)
-        inherited = {name: value for name, value in cls._spec_overrides.items() if name != "id"}
-        cls._spec_overrides = {**inherited, **known}
+        cls._spec_overrides = overrides
 
     def init(self, arg: Any) -> Any:
         """Return `Supervise(children, strategy=...)` or `Ignore()`. Runs in the new supervisor."""
@@ -177,7 +180,7 @@ class Supervisor:
             case ("ok", (Pid() | None) as pid):
                 return pid
             case ("error", reason):
-                raise StartError(reason)
+                raise _explain_refused_start(reason)
             case other:
                 raise _describe_stranger(supervisor, other)
 
@@ -267,6 +270,13 @@ async def _order(supervisor: Any, verb: str, child_id: Any) -> Any:
             raise StartError(reason)
         case other:
             raise _describe_stranger(supervisor, other)
+
+
+def _explain_refused_start(reason: Any) -> StartError:
+    refusal = StartError(reason)
+    if names_fault(reason):
+        refusal.add_note("bad child specification, " + describe_fault(reason))
+    return refusal
 
 
 def _describe_stranger(supervisor: Any, answer: Any) -> TypeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from otplib.behaviours.returns import Ignore, NoReply, Ok, Reply, Stop
 from otplib.core.child_spec import Child, ChildSpec, find_fault
 from otplib.core.errors import StartError
 from otplib.core.inspection import inspect_term
+from otplib.core.reasons import ExitMessage
 from otplib.core.restarts import (
     Action,
     Context,
@@ -98,6 +100,7 @@ class SupervisorServer(GenServer):
                 row = state.table.find(child_id)
                 if row is None or row.state is not RowState.RESTARTING:
                     return NoReply(state)  # terminated or deleted since the last attempt
+                await process.sleep(0)  # whoever holds what the child needs may be about to end: it gets a turn
                 actions = decide_retry(state.table, state.policy, state.recent, row, current_machine().now())
                 return await _carry_out(state, actions, None)
         raise ValueError(f"a supervisor knows no request {inspect_term(request)}")
@@ -263,11 +266,31 @@ async def _start(spec: ChildSpec, name: str) -> Pid | None:
     return pid
 
 
-async def _empty(table: Table, rows: Any, name: str) -> None:
+async def _empty(table: Table, rows: Iterable[Row], name: str) -> None:
     """Stop rows in this order, each one wholly before the next."""
+    rows = list(rows)
+    pids = {row.pid for row in rows if row.pid is not None}
+    ended: dict[Pid, Any] = {}
     for row in rows:
         if row.pid is not None:
-            reason = await stop_process(row.spec, row.pid)
+            if len(pids) > 1:
+                await _collect_ends(pids, ended)
+            # A live child may have sent an exit message in its own name; it is stopped as any other.
+            found = row.pid in ended and not process.alive(row.pid)
+            reason = ended[row.pid] if found else await stop_process(row.spec, row.pid)
             if not is_clean_shutdown(row.spec, reason):
                 write_report(Context.SHUTDOWN_ERROR, name, row.spec, row.pid, reason)
         table.empty(row)
+
+
+async def _collect_ends(pids: set[Pid], ended: dict[Pid, Any]) -> None:
+    """Take the exit messages of children that are to be stopped anyway, and keep their reasons.
+
+    When thousands have died at once, looking for each one's message among all the others takes seconds.
+    """
+    while True:
+        try:
+            message = await process.receive(lambda one: type(one) is ExitMessage and one.pid in pids, timeout=0)
+        except TimeoutError:
+            return
+        ended[message.pid] = message.reason

@@ -75,8 +75,9 @@ class ChildSpec:
             set_field(self, "shutdown", _default_shutdown(self.type))
         elif self.shutdown is None or self.shutdown == float("inf"):
             set_field(self, "shutdown", "infinity")
-        if isinstance(self.start, list | tuple) and len(self.start) == 2 and isinstance(self.start[1], list | tuple):
-            set_field(self, "start", (self.start[0], tuple(self.start[1])))
+        start: Any = self.start
+        if isinstance(start, list | tuple) and len(start) == 2 and isinstance(start[1], list | tuple):
+            set_field(self, "start", (start[0], tuple(start[1])))
         if self.modules is None:
             set_field(self, "modules", _default_modules(self.start))
 
@@ -218,18 +219,19 @@ def find_fault(spec: ChildSpec, auto_shutdown: AutoShutdown = "never") -> Any:
         >>> find_fault(ChildSpec("w", (print, ()), restart="temporary", significant=True))
         ('bad_combination', [('auto_shutdown', 'never'), ('significant', True)])
     """
+    significant: Any = spec.significant
     if not _is_hashable(spec.id):
         return ("invalid_id", spec.id)
     if not _is_start(spec.start):
         return ("invalid_mfa", spec.start)
     if spec.restart not in RESTARTS:
         return ("invalid_restart_type", spec.restart)
-    if spec.significant is True and auto_shutdown == "never":
+    if significant is True and auto_shutdown == "never":
         return ("bad_combination", [("auto_shutdown", "never"), ("significant", True)])
-    if spec.significant is True and spec.restart == "permanent":
+    if significant is True and spec.restart == "permanent":
         return ("bad_combination", [("restart", "permanent"), ("significant", True)])
-    if not isinstance(spec.significant, bool):
-        return ("invalid_significant", spec.significant)
+    if not isinstance(significant, bool):
+        return ("invalid_significant", significant)
     if spec.type not in CHILD_TYPES:
         return ("invalid_child_type", spec.type)
     if not _is_shutdown(spec.shutdown):
@@ -312,6 +314,11 @@ _FAULT_TEXTS: Final = {
 }
 
 
+def names_fault(reason: Any) -> bool:
+    """Tell whether a reason is one that `describe_fault` has words for."""
+    return isinstance(reason, tuple) and len(reason) == 2 and isinstance(reason[0], str) and reason[0] in _FAULT_TEXTS
+
+
 def describe_fault(fault: Any) -> str:
     """Give the text of a fault, after `bad child specification, ` or `bad supervisor configuration, `.
 
@@ -321,6 +328,6 @@ def describe_fault(fault: Any) -> str:
         >>> describe_fault("surprise")
         'got: "surprise"'
     """
-    if isinstance(fault, tuple) and len(fault) == 2 and isinstance(fault[0], str) and fault[0] in _FAULT_TEXTS:
+    if names_fault(fault):
         return _FAULT_TEXTS[fault[0]].format(inspect_term(fault[1]))
     return f"got: {inspect_term(fault)}"

@@ -478,7 +478,7 @@ def _make_exception(kind: type[BaseException], args: list[Any]) -> BaseException
 
 
 def _copy_chain(value: BaseException, copy: BaseException, memo: Memo) -> None:
-    """`raise ... from ...` is kept; tracebacks are not, they would keep the sender's frames alive."""
+    """`raise ... from ...` and notes are kept; tracebacks are not, they would keep the sender's frames alive."""
     for name in ("__cause__", "__context__"):
         link = getattr(value, name)
         if link is not None:
@@ -488,6 +488,8 @@ def _copy_chain(value: BaseException, copy: BaseException, memo: Memo) -> None:
                 # A crash must reach its observers even if what came before it holds a lock, or is a long story.
                 setattr(copy, name, None)
     copy.__suppress_context__ = value.__suppress_context__
+    if hasattr(value, "__notes__") and not hasattr(copy, "__notes__"):
+        copy.__notes__ = list(value.__notes__)  # a `__reduce__` of the user's own does not know of them
 
 
 # --- the text of a refusal ----------------------------------------------------------------------------------------

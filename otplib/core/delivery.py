@@ -16,6 +16,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from otplib.core.copying import copied
+
 
 class Effect(Enum):
     """What becomes of the receiver."""
@@ -42,3 +44,19 @@ def effect_of(reason: Any, *, trapping: bool, by_link: bool, from_self: bool) ->
     if word == "normal" and not from_self:
         return Effect.NOTHING, reason
     return Effect.DEATH, reason
+
+
+def copied_reason(reason: Any) -> Any:
+    """Give somebody who is told of a death a reason of their own, as the BEAM does.
+
+    One that cannot be copied goes as it is: that somebody has died must be heard.
+
+    Example:
+        >>> reason = ("bad_order", [7])
+        >>> copied_reason(reason) == reason, copied_reason(reason) is reason
+        (True, False)
+    """
+    try:
+        return copied(reason)
+    except Exception:
+        return reason

@@ -1,9 +1,9 @@
 """A mailbox: many senders append, one owner takes, in any order it likes.
 
-Two parts make it work without a lock. Senders append to `inbox`, one step of the interpreter. The owner alone
-removes: it takes from the front of `inbox`, and what does not fit the pattern it waits for moves to `saved`, in
-order. So `saved` then `inbox` is the order of arrival, always. The owner takes exactly as many from the front of
-`inbox` as it has seen, and a message appended meanwhile stays behind them.
+Two parts make it work without a lock. The mailbox itself is a list to which senders append, one step of the
+interpreter. The owner alone removes: it takes from the front, and what does not fit the pattern it waits for moves to
+`saved`, in order. So `saved` and then the list is the order of arrival, always. The owner takes exactly as many from
+the front as it has seen, and a message appended meanwhile stays behind them.
 
 An empty `deque` weighs 760 bytes, two thirds of a process; `saved` is made when the first message is passed over.
 """
@@ -24,52 +24,50 @@ class _Empty:
 #: What `take` gives when nothing fits: no message can be this object.
 EMPTY: Final = _Empty()
 
-#: From this length on the inbox moves to `saved` as a whole: `list.pop(0)` shifts all that follows.
+#: From this length on the list moves to `saved` as a whole: `list.pop(0)` shifts all that follows.
 _SHORT: Final = 16
 
 
-class Inbox(list[Any]):
-    """Where senders append. A subclass may look at what comes in (see `GuardedInbox` in the engine)."""
+class Mailbox(list[Any]):
+    """The messages of one process; as a list, those its owner has not looked at yet.
 
-    __slots__ = ("owner",)
-    owner: Any
-
-
-class Mailbox:
-    """The messages of one process, oldest first.
+    A subclass may look at what is appended (see `GuardedMailbox` in the engine).
 
     Example:
         >>> box = Mailbox()
-        >>> for message in ("a", "b", "c"): box.inbox.append(message)
-        >>> box.take(lambda m: m == "b"), box.take_first(), len(box)
-        ('b', 'a', 1)
+        >>> for message in ("a", "b", "c"): box.append(message)
+        >>> box.take(lambda m: m == "b"), box.take_first(), box.messages()
+        ('b', 'a', ['c'])
     """
 
-    __slots__ = ("inbox", "saved")
+    __slots__ = ("owner", "saved")
+
+    #: Whose mailbox it is; set for guarded ones only.
+    owner: Any
 
     def __init__(self) -> None:
-        self.inbox = Inbox()
+        #: What the owner has looked at and passed over.
         self.saved: deque[Any] | None = None
 
-    def __len__(self) -> int:
+    def count(self) -> int:  # type: ignore[override]  # of all messages; nobody counts equal ones
+        """Give how many messages wait."""
         saved = self.saved
-        return len(self.inbox) + (len(saved) if saved else 0)
+        return len(self) + (len(saved) if saved else 0)
 
     def messages(self) -> list[Any]:
         """Give all messages in order. Called by another thread while the owner works, it may miss the last move."""
         saved = self.saved
-        return [*(list(saved) if saved else ()), *self.inbox]
+        return [*(list(saved) if saved else ()), *self]
 
     def take_first(self) -> Any:
         """Take the oldest message, or give `EMPTY`. For the owner alone."""
         saved = self.saved
         if saved:
             return saved.popleft()
-        inbox = self.inbox
-        if not inbox:
+        if not self:
             return EMPTY
-        if len(inbox) < _SHORT:
-            return inbox.pop(0)
+        if len(self) < _SHORT:
+            return self.pop(0)
         return self._move().popleft()
 
     def take(self, fits: Callable[[Any], bool], start: int = 0) -> Any:
@@ -83,11 +81,10 @@ class Mailbox:
             found = self._take_saved(saved, fits, start)
             if found is not EMPTY:
                 return found
-        inbox = self.inbox
-        if not inbox:
+        if not self:
             return EMPTY
-        if len(inbox) < _SHORT and not saved and fits(inbox[0]):
-            return inbox.pop(0)
+        if not saved and len(self) < _SHORT and fits(self[0]):
+            return self.pop(0)
         start = len(saved) if saved else 0
         return self._take_saved(self._move(), fits, start)
 
@@ -97,7 +94,7 @@ class Mailbox:
         This is how a call finds its answer in a mailbox of 100,000 others without reading them (the BEAM does the
         same for a fresh reference).
         """
-        if self.inbox:
+        if self:
             return len(self._move())
         return len(self.saved) if self.saved else 0
 
@@ -112,8 +109,7 @@ class Mailbox:
         saved = self.saved
         if saved is None:
             saved = self.saved = deque()
-        inbox = self.inbox
-        count = len(inbox)
-        saved.extend(inbox[:count])
-        del inbox[:count]
+        count = len(self)
+        saved.extend(self[:count])
+        del self[:count]
         return saved

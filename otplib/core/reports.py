@@ -27,9 +27,9 @@ def format_stack(entries: Sequence[StackEntry]) -> list[str]:
     return [f"    {entry}" for entry in entries]
 
 
-def process_crash(pid: Pid, name: str | None, raised: Raised) -> str:
-    """Report that a plain process raised (row p17)."""
-    return "\n".join([f"Process {describe_process(pid, name)} raised an exception", format_stop(raised)])
+def process_crash(pid: Pid, raised: Raised) -> str:
+    """Report that a plain process raised (row p17); by its pid, as Elixir does, though it has a name."""
+    return "\n".join([f"Process {pid!r} raised an exception", format_stop(raised)])
 
 
 def server_crash(

@@ -125,7 +125,7 @@ class Bridge:
         """Put everything in place."""
         if self.in_kernel:
             self.streams = output.Streams(self._find_stream("stdout"), self._find_stream("stderr"))
-            self.router = output.DisplayRouter(self.ip.display_pub)
+            self.router = output.DisplayRouter(self.ip.display_pub, self.streams)
         self.ip.events.register("pre_run_cell", self.begin_cell)
         self.ip.events.register("post_run_cell", self.end_cell)
         logging.getLogger("otplib").addHandler(self.reports)
@@ -233,7 +233,10 @@ class Bridge:
         if found is not None:
             label: str = found[1]
             return label
-        here = os.getcwd() + os.sep
+        try:
+            here = f"{Path.cwd()}{os.sep}"
+        except OSError:  # the folder the kernel was started in has been deleted
+            return filename
         return filename.removeprefix(here)
 
     def shell_died(self, pid: Pid, reason: Any) -> None:

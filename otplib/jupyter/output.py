@@ -93,8 +93,9 @@ class DisplayRouter:
     It covers two methods of IPython's publisher, through which `display`, `update_display`, figures and widgets pass.
     """
 
-    def __init__(self, publisher: Any) -> None:
+    def __init__(self, publisher: Any, streams: Streams) -> None:
         self.publisher = publisher
+        self.streams = streams
         self._publish = publisher.publish
         self._clear_output = publisher.clear_output
         publisher.publish = self.publish
@@ -117,6 +118,10 @@ class DisplayRouter:
         if parent is None:
             yield
             return
+        # What was printed before must stand before it: the unfinished line goes to the kernel, then all to the browser.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.streams.flush()
         token = self.publisher.set_thread_parent(parent)
         try:
             yield

@@ -54,11 +54,12 @@ class Completion:
 class _Lent:
     """Makes a lent thread count as its process: `self_()`, `send` and `print` there are the process's."""
 
+    may_block = True
+
     def __init__(self, record: ProcessRecord) -> None:
         self.record = record
         self.machine = record.machine
         self.partial: dict[str, str] | None = None
-        self.may_block = True
 
 
 class BlockingThreads:

@@ -38,6 +38,9 @@ _PROTECTED = ("otplib.vm", "otplib.core", "otplib.process", "threading", "loggin
 class Carrier:
     """What one thread carries."""
 
+    #: Its code must not block the thread; code on a lent thread may.
+    may_block = False
+
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         #: The process whose step it runs, or ran last.
@@ -82,11 +85,16 @@ class Carrier:
             _set_async_exception(self.tid, Killed)
             return True
 
-    def flush_output(self, record: ProcessRecord) -> None:
-        """Write the unfinished lines of a step that is over."""
+    def flush_output(self, record: ProcessRecord) -> Exception | None:
+        """Write the unfinished lines of a step that is over; gives what went wrong, as it must not end the thread."""
         partial, self.partial = self.partial, None
+        failure: Exception | None = None
         for stream, text in (partial or {}).items():
-            write_output(self.machine, record, stream, text)
+            try:
+                write_output(self.machine, record, stream, text)
+            except Exception as error:
+                failure = error
+        return failure
 
 
 def _in_user_code(tid: int) -> bool:

@@ -62,12 +62,13 @@ def _forget_after_fork() -> None:
     thread of the parent may have held the old one at the moment of the fork.
     """
     runtime.lock = threading.Lock()
-    runtime.local = _Local()
+    runtime.local.__dict__.clear()
     runtime.default = None
     runtime.switchers = 0
 
 
 runtime = _find_runtime()
+local = runtime.local
 
 
 def lower_switch_interval(seconds: float) -> None:
@@ -91,5 +92,5 @@ def restore_switch_interval() -> None:
 
 def running_record() -> ProcessRecord | None:
     """Give the process whose step runs on this thread, None in ordinary code."""
-    carrier = runtime.local.carrier
+    carrier = local.carrier
     return carrier.record if carrier is not None else None

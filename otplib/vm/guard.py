@@ -1,7 +1,7 @@
 """A mailbox that looks at what comes in: a limit, and answers to output that nobody waits for.
 
 `print` in a process does not wait for its group leader's answer (it cannot: it is a plain call), so the answer would
-lie in the mailbox for ever. Only processes with a limit, or with a leader of the user's own, have such an inbox.
+lie in the mailbox for ever. Only processes with a limit, or with a leader of the user's own, have such a mailbox.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from otplib.core.mailbox import Inbox
+from otplib.core.mailbox import Mailbox
 from otplib.core.terms import Ref
 
 log = logging.getLogger("otplib")
@@ -21,7 +21,7 @@ class OutputTag(Ref):
     __slots__ = ()
 
 
-class GuardedInbox(Inbox):
+class GuardedMailbox(Mailbox):
     """Drops answers to output; kills the owner when its mailbox grows past its limit."""
 
     __slots__ = ()
@@ -31,8 +31,12 @@ class GuardedInbox(Inbox):
         if type(message) is tuple and len(message) == 3 and message[0] == "io_reply" and type(message[1]) is OutputTag:
             return
         super().append(message)
+        self.check_limit()
+
+    def check_limit(self) -> None:
+        """Kill the owner if its mailbox has grown too long. Not to be called with the machine's lock held."""
         owner = self.owner
         limit = owner.limit
-        if limit is not None and owner.doom is None and owner.mailbox is not None and len(owner.mailbox) > limit:
+        if limit is not None and owner.doom is None and self.count() > limit:
             log.error("Process %r killed: its mailbox grew past max_mailbox=%d messages", owner.pid, limit)
             owner.machine.doom(owner, "killed")

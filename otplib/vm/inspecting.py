@@ -40,13 +40,26 @@ def stack_of_process(record: ProcessRecord) -> list[StackEntry]:
 
 
 def _current_function(record: ProcessRecord) -> tuple[str, str]:
-    """Give module and name of the innermost function a process has stopped in."""
+    """Give module and name of the innermost function a process has stopped in.
+
+    A `receive` is no function on the BEAM, so what counts is the function it stands in (row p42); `sleep` is one.
+    """
     awaited: Any = record.coro
+    if awaited is None and record.state is Status.WAITING and not record.is_shell:
+        return ("otplib.process", "hibernate")
     found: tuple[str, str] | None = None
     while isinstance(awaited, CoroutineType) and awaited.cr_frame is not None:
-        found = (awaited.cr_frame.f_globals.get("__name__", ""), awaited.cr_code.co_qualname)
+        module, name = awaited.cr_frame.f_globals.get("__name__", ""), awaited.cr_code.co_qualname
+        if module == "otplib.vm.waiting":
+            if name not in _WAITING_VERBS:
+                break
+            module = "otplib.process"
+        found = (module, name)
         awaited = awaited.cr_await
     return found if found is not None else _initial_call(record)
+
+
+_WAITING_VERBS = ("sleep", "blocking", "from_asyncio")
 
 
 def _initial_call(record: ProcessRecord) -> tuple[str, str]:
@@ -66,7 +79,7 @@ def _memory(record: ProcessRecord) -> int:
         awaited = awaited.cr_await
     mailbox = record.mailbox
     if mailbox is not None:
-        size += sys.getsizeof(mailbox) + sys.getsizeof(mailbox.inbox)
+        size += sys.getsizeof(mailbox)
         size += sum(sys.getsizeof(message) for message in mailbox.messages())
     return size
 
@@ -74,20 +87,17 @@ def _memory(record: ProcessRecord) -> int:
 def _monitors(machine: Machine, record: ProcessRecord) -> list[Any]:
     with machine.lock:
         targets = list((record.monitors or {}).items())
-    named = {ref: target.watchers.get(ref) for ref, target in targets if target.watchers is not None}
-    return [
-        (found[1] if (found := named.get(ref)) is not None and found[1] is not None else target.pid)
-        for ref, target in targets
-    ]
+    found = [(target, (target.watchers or {}).get(ref)) for ref, target in targets]
+    return [known[1] if isinstance(known, tuple) and known[1] is not None else target.pid for target, known in found]
 
 
 def _watchers(machine: Machine, record: ProcessRecord) -> list[Any]:
-    with machine.lock:
-        return [watcher.pid for watcher, _ in (record.watchers or {}).values()]
+    watchers = list((record.watchers or {}).values())
+    return [watcher[0].pid if isinstance(watcher, tuple) else watcher.pid for watcher in watchers]
 
 
 def _queue_length(record: ProcessRecord) -> int:
-    return len(record.mailbox) if record.mailbox is not None else 0
+    return record.mailbox.count() if record.mailbox is not None else 0
 
 
 def _messages(record: ProcessRecord) -> list[Any]:
@@ -108,7 +118,7 @@ ITEMS: dict[str, Callable[[Machine, ProcessRecord], Any]] = {
     "group_leader": lambda machine, record: machine.leader_of(record),
     "memory": lambda machine, record: _memory(record),
     "reductions": lambda machine, record: record.reductions,
-    "suspending": lambda machine, record: record.suspended,
+    "suspending": lambda machine, record: machine.suspensions.of(record),
     "monitors": _monitors,
     "monitored_by": _watchers,
     "messages": lambda machine, record: _messages(record),

@@ -7,8 +7,8 @@ Races, told in order.
 * *Message against park.* The sender appends, then reads the state; the runner writes WAITING, then reads the inbox.
   Whoever comes second sees the other's write, so a message is never left behind with its receiver asleep. Both may
   see it: `wake` moves the state under the lock, and the loser finds it moved.
-* *Exit against unlink.* A dying process takes itself out of its peer's links and delivers the signal in one hold of
-  the lock, so after `unlink` returns no exit signal of that link can come any more.
+* *Exit against unlink, Down against demonitor.* A dying process takes itself out of its peer's links, or the watcher's
+  monitors, and delivers in one hold of the lock, so after `unlink` or `demonitor` has returned nothing of it can come.
 * *Fatal signal against the last step.* `doom` is set under the lock and `finish` runs once, under the lock; the
   loser finds the process DEAD.
 """
@@ -16,27 +16,34 @@ Races, told in order.
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from otplib.core.delivery import Effect, effect_of
+from otplib.core.delivery import Effect, copied_reason, effect_of
 from otplib.core.errors import MachineError, NameTakenError, NoProcessError, SystemLimitError
 from otplib.core.mailbox import Mailbox
-from otplib.core.reasons import Down, ExitMessage
+from otplib.core.reasons import Down, ExitMessage, format_exit
 from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.core.timers import Timer, TimerHeap
 from otplib.vm.context import runtime
-from otplib.vm.guard import GuardedInbox, OutputTag
+from otplib.vm.global_names import GlobalNames
+from otplib.vm.guard import GuardedMailbox, OutputTag
+from otplib.vm.hooks import Hooks, Writer
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.scheduler import Scheduler
+from otplib.vm.suspensions import Suspensions
+from otplib.vm.user_timers import UserTimers
 
 if TYPE_CHECKING:
     from otplib.vm.shell import Shell
+
+log = logging.getLogger("otplib")
 
 WAITING, PAUSED, RUNNABLE, DEAD = Status.WAITING, Status.PAUSED, Status.RUNNABLE, Status.DEAD
 
@@ -47,25 +54,10 @@ class Alias(Ref):
     __slots__ = ()
 
 
-class Writer(Protocol):
-    """Where a built-in group leader puts text: the terminal, a cell, a file."""
+class CallTag(Alias):
+    """The alias of a call, good for one message: the answer, or the news that there will be none."""
 
-    def write(self, stream: str, text: str) -> None:
-        """Write `text`, whole lines mostly, to `"stdout"` or `"stderr"`. Called on the printing process's thread."""
-
-
-class Hooks:
-    """What the host of a machine (a notebook, say) may put its own hand to."""
-
-    def __init__(self) -> None:
-        #: Gives the name by which people know a source file.
-        self.describe_file: Callable[[str], str] = str
-        #: Told that a shell process died of a signal while no code of it was waiting.
-        self.shell_died: Callable[[Pid, Any], None] | None = None
-        #: Gives the group leader of what a shell spawns or prints now.
-        self.leader_for_shell: Callable[[], Pid | None] | None = None
-        #: Called with each new process and its fresh context.
-        self.prepare_context: Callable[[ProcessRecord, Context], None] | None = None
+    __slots__ = ()
 
 
 class Machine:
@@ -99,7 +91,8 @@ class Machine:
         self.lock = threading.Lock()
         self.table: dict[int, ProcessRecord] = {}
         self.names: dict[str, ProcessRecord] = {}
-        self.aliases: dict[Ref, ProcessRecord] = {}
+        #: Who answers to an alias, by its number.
+        self.aliases: dict[int, ProcessRecord] = {}
         self.timers = TimerHeap()
         self.queue: deque[ProcessRecord] = deque()
         self.hooks = Hooks()
@@ -107,10 +100,9 @@ class Machine:
         self.default_leader_pid: Pid | None = None
         #: What built-in leaders write with, by leader: their output needs no message.
         self.leader_writers: dict[Pid, Writer] = {}
-        #: `Global` names, as long as this machine is no node of a cluster.
-        self.global_names: dict[Any, ProcessRecord] = {}
-        #: Timers by the reference that `send_after` gave.
-        self.timer_refs: dict[Ref, Timer] = {}
+        self.global_names = GlobalNames(self.lock)
+        self.user_timers = UserTimers(self)
+        self.suspensions = Suspensions(self)
         self.stopped = False
         #: Called when the machine stops, latest first.
         self.at_stop: list[Callable[[], None]] = []
@@ -119,6 +111,7 @@ class Machine:
         self._numbers = itertools.count(100)
         self._refs = itertools.count(1)
         self.scheduler = scheduler(self) if scheduler is not None else Scheduler(self, max_carriers)
+        self.enqueue = self.scheduler.enqueue
 
     def __enter__(self) -> Self:
         runtime.local.machines = (*runtime.local.machines, self)
@@ -167,15 +160,15 @@ class Machine:
             self.link(parent, record)
         if monitor:
             ref = self.monitor(parent, record, None)
-        self.scheduler.enqueue(record)
+        self.enqueue(record)
         return record, ref
 
     def guard(self, record: ProcessRecord, limit: int | None) -> None:
         """Watch what enters this mailbox: for a limit, or for answers to output that nobody waits for."""
         record.limit = limit if limit is not None else record.limit
-        inbox = self.mailbox_of(record).inbox
-        inbox.owner = record
-        inbox.__class__ = GuardedInbox
+        mailbox = self.mailbox_of(record)
+        mailbox.owner = record
+        mailbox.__class__ = GuardedMailbox
 
     def leader_of(self, record: ProcessRecord) -> Pid | None:
         """Give the group leader of a process; a shell's is asked of the host each time."""
@@ -204,7 +197,7 @@ class Machine:
         if writer is not None:
             self.leader_writers[record.pid] = writer
         self.table[record.pid.id] = record
-        self.scheduler.enqueue(record)
+        self.enqueue(record)
         return record.pid
 
     def adopt(self, shell: Shell) -> None:
@@ -226,7 +219,7 @@ class Machine:
     def new_alias(self, record: ProcessRecord) -> Alias:
         """Give a fresh reference that messages to `record` may be sent to."""
         alias = Alias(self.node, next(self._refs), self.creation)
-        self.aliases[alias] = record
+        self.aliases[alias.id] = record
         if record.aliases is None:
             record.aliases = set()
         record.aliases.add(alias)
@@ -237,7 +230,19 @@ class Machine:
         if record.aliases is None or alias not in record.aliases:
             return False
         record.aliases.discard(alias)
-        return self.aliases.pop(alias, None) is not None
+        return self.aliases.pop(alias.id, None) is not None
+
+    def find_alias(self, alias: Ref) -> ProcessRecord | None:
+        """Give the process that answers to an alias, so as to deliver to it now; None once it has been taken back.
+
+        That of a call is taken back by this. So of an answer and the news of the server's end one alone arrives, and
+        none after `close_call`.
+        """
+        if alias.creation != self.creation:
+            return None
+        if type(alias) is CallTag:
+            return self.aliases.pop(alias.id, None)
+        return self.aliases.get(alias.id) if type(alias) is Alias else None
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
@@ -284,7 +289,24 @@ class Machine:
             if record.state is DEAD:
                 return
             mailbox = self.mailbox_of(record)
-        mailbox.inbox.append(message)
+        mailbox.append(message)
+        if record.state is WAITING:
+            self.wake(record)
+
+    def _append_locked(self, record: ProcessRecord, message: Any) -> None:
+        """Put a signal's message into a living process's mailbox, the lock held; `_arrived` follows without it.
+
+        Not by the mailbox's own `append`: a guarded one would log, or take the lock to end its owner.
+        """
+        if record.mailbox is None:
+            record.mailbox = Mailbox()
+        list.append(record.mailbox, message)
+
+    def _arrived(self, record: ProcessRecord) -> None:
+        """Do what is left to do once a message lies in the mailbox."""
+        mailbox = record.mailbox
+        if type(mailbox) is GuardedMailbox:
+            mailbox.check_limit()
         if record.state is WAITING:
             self.wake(record)
 
@@ -297,7 +319,7 @@ class Machine:
             record.state = RUNNABLE
             alert = record.alert
         if alert is None:
-            self.scheduler.enqueue(record)
+            self.enqueue(record)
         else:
             alert()
 
@@ -306,15 +328,6 @@ class Machine:
         record.pending = True
         if record.state is WAITING or record.state is PAUSED:
             self.wake(record)
-
-    def resume(self, record: ProcessRecord) -> None:
-        """Undo one suspension; the last one makes the process runnable again if it had come to its turn."""
-        with self.lock:
-            record.suspended -= 1
-            if record.suspended or record.state is not Status.SUSPENDED:
-                return
-            record.state = RUNNABLE
-        self.scheduler.enqueue(record)
 
     # ---- exit signals ----------------------------------------------------------------------------------------
 
@@ -334,6 +347,9 @@ class Machine:
             if record.state is DEAD or record.doom is not None:
                 return
             record.doom = (reason,)
+        self._carry_out_doom(record, reason)
+
+    def _carry_out_doom(self, record: ProcessRecord, reason: Any) -> None:
         if record.is_shell:
             self._end_shell(record, reason)
         else:
@@ -345,8 +361,12 @@ class Machine:
         self.finish(shell, reason)
         if alert is not None:
             alert()
+        elif self.stopped:
+            pass  # nobody is surprised
         elif self.hooks.shell_died is not None:
             self.hooks.shell_died(shell.pid, reason)
+        else:
+            log.error("** (EXIT from %r) shell process exited with reason: %s", shell.pid, format_exit(reason))
 
     def finish(self, record: ProcessRecord, reason: Any, result: Any = None) -> None:
         """Bury a process: free its name, then tell its links and monitors. Safe on any thread; done once.
@@ -364,16 +384,20 @@ class Machine:
             record.links = record.watchers = record.monitors = record.aliases = None
             record.coro = record.start = record.mailbox = record.dictionary = record.context = None
             for alias in aliases or ():
-                self.aliases.pop(alias, None)
-            for term in [term for term, holder in self.global_names.items() if holder is record]:
-                del self.global_names[term]
+                self.aliases.pop(alias.id, None)
+            self.global_names.forget(record)
+            self.user_timers.forget(record)
+        self.suspensions.release(record)
         self.leader_writers.pop(record.pid, None)
         for ref, target in (monitors or {}).items():
             self._forget_watcher(ref, target)
         for peer in links or ():
             self._break_link(record.pid, peer, reason)
-        for ref, (watcher, named) in (watchers or {}).items():
-            self._report_down(ref, watcher, record.pid if named is None else named, reason)
+        for ref, watcher in list((watchers or {}).items()):
+            if type(watcher) is tuple:
+                self._report_down(ref, watcher[0], record.pid if watcher[1] is None else watcher[1], reason)
+            else:
+                self._report_broken_call(ref, record.pid, reason)
         if record.on_exit is not None:
             record.on_exit(reason, result)
 
@@ -386,26 +410,31 @@ class Machine:
         record = self.table.get(peer.id)
         if record is None:
             return
+        trapping = record.trapping
+        told = copied_reason(reason) if trapping else reason
+        effect, why = effect_of(told, trapping=trapping, by_link=True, from_self=False)
         with self.lock:
             if record.links is None or record.links.pop(dead, self) is self:
                 return
-            effect, why = effect_of(reason, trapping=record.trapping, by_link=True, from_self=False)
-            if effect is Effect.MESSAGE and record.state is not DEAD:
-                # Within the lock, so that it cannot come after an unlink has returned; the wake-up may.
-                if record.mailbox is None:
-                    record.mailbox = Mailbox()
-                record.mailbox.inbox.append(ExitMessage("EXIT", dead, why))
+            # Message or doom within the lock, so that neither can come after an unlink has returned; the rest may.
+            if effect is Effect.MESSAGE:
+                self._append_locked(record, ExitMessage("EXIT", dead, why))
+            elif effect is Effect.DEATH:
+                if record.doom is not None:
+                    return
+                record.doom = (why,)
         if effect is Effect.MESSAGE:
-            if record.state is WAITING:
-                self.wake(record)
+            self._arrived(record)
         elif effect is Effect.DEATH:
-            self.doom(record, why)
+            self._carry_out_doom(record, why)
 
     def _report_down(self, ref: Ref, watcher: ProcessRecord, what: Any, reason: Any) -> None:
+        message = Down("DOWN", ref, "process", what, copied_reason(reason))
         with self.lock:
             if watcher.monitors is None or watcher.monitors.pop(ref, None) is None:
                 return
-        self.deliver(watcher, Down("DOWN", ref, "process", what, reason))
+            self._append_locked(watcher, message)
+        self._arrived(watcher)
 
     # ---- links and monitors ----------------------------------------------------------------------------------
 
@@ -448,7 +477,8 @@ class Machine:
         if target is record:
             return ref
         with self.lock:
-            if target is not None and self.alive(target):
+            # Doomed but not yet buried counts: whoever hears of a death finds the name free (row p32).
+            if target is not None and target.state is not DEAD:
                 if target.watchers is None:
                     target.watchers = {}
                 if record.monitors is None:
@@ -470,34 +500,40 @@ class Machine:
                 target.watchers.pop(ref, None)
             return True
 
-    def open_call(self, record: ProcessRecord, target: ProcessRecord) -> Alias:
-        """Make an alias of the caller that is a monitor of the server too: all that a call needs, in one step.
+    def open_call(self, record: ProcessRecord, target: ProcessRecord) -> CallTag:
+        """Make an alias of the caller that is a monitor of the server too: all that a call needs, without the lock.
 
-        Half of the price of a call when it was done by `new_alias` and `monitor`.
+        Race, in order: this enters itself with the watchers and then looks whether the server lives; a dying server
+        is marked dead and then takes the list of its watchers. Both may tell of the death: whoever takes the alias
+        away first does.
         """
-        tag = Alias(self.node, next(self._refs), self.creation)
-        self.aliases[tag] = record
-        with self.lock:
-            if target.state is not DEAD and target.doom is None:
+        tag = CallTag(self.node, next(self._refs), self.creation)
+        self.aliases[tag.id] = record
+        watchers = target.watchers
+        if watchers is None:
+            with self.lock:
                 watchers = target.watchers
                 if watchers is None:
-                    watchers = target.watchers = {}
-                watchers[tag] = (record, None)
-                if record.monitors is None:
-                    record.monitors = {}
-                record.monitors[tag] = target
-                return tag
-        self.deliver(record, Down("DOWN", tag, "process", target.pid, "noproc"))
+                    watchers = {}
+                    if target.state is not DEAD:
+                        target.watchers = watchers
+        watchers[tag] = record
+        if target.doom is not None or target.state is DEAD:
+            self._report_broken_call(tag, target.pid, "noproc")
         return tag
 
-    def close_call(self, record: ProcessRecord, target: ProcessRecord, tag: Alias) -> None:
-        """Undo `open_call`: a late answer is dropped from now on."""
-        self.aliases.pop(tag, None)
-        with self.lock:
-            if record.monitors is not None:
-                record.monitors.pop(tag, None)
-            if target.watchers is not None:
-                target.watchers.pop(tag, None)
+    def _report_broken_call(self, tag: Ref, server: Pid, reason: Any) -> None:
+        caller = self.aliases.pop(tag.id, None)
+        if caller is not None:
+            self.deliver(caller, Down("DOWN", tag, "process", server, copied_reason(reason)))
+
+    def close_call(self, target: ProcessRecord, tag: CallTag) -> bool:
+        """Undo `open_call`: a late answer is dropped from now on. False if one has come, or is on its way."""
+        unanswered = self.aliases.pop(tag.id, None) is not None
+        watchers = target.watchers
+        if watchers is not None:
+            watchers.pop(tag, None)
+        return unanswered
 
     # ---- names -----------------------------------------------------------------------------------------------
 

@@ -99,11 +99,13 @@ def write_output(machine: Machine, record: ProcessRecord, stream: str, text: str
     if writer is not None:
         writer.write(stream, text)
         return
-    target = machine.table.get(leader.id) if leader is not None else None
+    target = machine.find(leader) if leader is not None else None
     if leader is None or leader == machine.default_leader_pid:
         write_plain(stream, text)
     elif target is None:
         raise LeaderError(f"cannot write: the group leader {leader!r} of {record.pid!r} is dead")
+    elif target is record:
+        raise LeaderError(f"cannot write: {leader!r} is its own group leader, and would wait for itself")
     else:
         tag = machine.new_output_tag()
         machine.deliver(target, ("io_request", record.pid, tag, ("put_chars", "unicode", text)))

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from contextvars import Context
 from enum import Enum
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otplib.core.mailbox import Mailbox
 from otplib.core.terms import Pid, Ref
 
 if TYPE_CHECKING:
     from otplib.vm.machine import Machine
+
+
+#: The priority of nearly all processes; compared by identity.
+NORMAL: Final = "normal"
 
 
 class Status(Enum):
@@ -96,8 +100,9 @@ class ProcessRecord:
         self.links: dict[Pid, None] | None = None
         #: Monitors this process holds: ref -> what it watches. Guarded by the machine's lock.
         self.monitors: dict[Ref, Any] | None = None
-        #: Monitors others hold on it: ref -> (watcher, the name they used or None). Guarded by the machine's lock.
-        self.watchers: dict[Ref, tuple[ProcessRecord, Any]] | None = None
+        #: Monitors others hold on it: ref -> (watcher, the name they used or None), guarded by the machine's lock; and
+        #: calls that wait for its answer: alias -> caller, one step of the interpreter each.
+        self.watchers: dict[Ref, tuple[ProcessRecord, Any] | ProcessRecord] | None = None
         self.aliases: set[Ref] | None = None
         self.name: str | None = None
         self.dictionary: dict[Any, Any] | None = None
@@ -108,7 +113,7 @@ class ProcessRecord:
         self.armed: float | None = None
         self.reductions = 0
         self.suspended = 0
-        self.priority = "normal"
+        self.priority = NORMAL
         self.limit: int | None = None
         #: Called, on any thread, in place of a turn in the run queue: how a shell's code hears that it may go on.
         self.alert: Callable[[], None] | None = None

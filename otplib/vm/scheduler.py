@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otplib.vm.carrier import Carrier
 from otplib.vm.context import restore_switch_interval, running_record, runtime
 from otplib.vm.output import install_output
-from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.process_record import NORMAL, ProcessRecord, Status
 from otplib.vm.stepping import run_step
 from otplib.vm.watchdog import Watchdog
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 #: How many spare carriers are kept for the next hog; more are let go.
 MAX_SPARES: Final = 2
 _FOREVER: Final = float("inf")
+_RANKS: Final = {"low": 0, "normal": 0, "high": 1, "max": 2}
 
 
 class Scheduler:
@@ -44,8 +45,8 @@ class Scheduler:
         self.spares: list[Carrier] = []
         #: Carriers that lost the role in the middle of a step that still lasts.
         self.busy = 0
-        #: The holder of the role sleeps on `bell`.
-        self.idle = False
+        #: The holder of the role sleeps on `bell`, or nobody has the role yet.
+        self.idle = True
         self.stopping = False
         #: When the next timer is due.
         self.next_due = _FOREVER
@@ -57,22 +58,38 @@ class Scheduler:
         self.bell = allocate_lock()
         self.bell.acquire()
         self.watchdog = Watchdog(self)
+        self._append = machine.queue.append
 
     # ---- from any thread -------------------------------------------------------------------------------------
 
     def enqueue(self, record: ProcessRecord) -> None:
         """Put a runnable process into the queue."""
-        if record.priority in ("normal", "low"):
-            self.machine.queue.append(record)
+        if record.priority is NORMAL:
+            self._append(record)
         else:
-            self.machine.queue.appendleft(record)
+            self._append_prior(record)
         if self.idle:
             self.ring()
-        elif self.role is None:
-            self._start()
+
+    def _append_prior(self, record: ProcessRecord) -> None:
+        rank = _RANKS[record.priority]
+        if not rank:
+            self._append(record)
+            return
+        # Before all of lower rank and behind those of its own: they take turns among themselves.
+        queue = self.machine.queue
+        place = 0
+        try:
+            while _RANKS[queue[place].priority] >= rank:
+                place += 1
+        except IndexError:  # the end, which another thread may have moved
+            pass
+        queue.insert(place, record)
 
     def ring(self) -> None:
-        """Wake the holder of the role if it sleeps."""
+        """Wake the holder of the role if it sleeps; start the threads if there are none yet."""
+        if self.role is None:
+            self._start()
         with self.machine.lock:
             if self.idle:
                 self.idle = False
@@ -84,8 +101,6 @@ class Scheduler:
             self.next_due = when
             if self.idle:
                 self.ring()
-            elif self.role is None:
-                self._start()
 
     def close_soon(self, record: ProcessRecord) -> None:
         """See to it that a process a fatal signal has reached is closed."""
@@ -119,8 +134,6 @@ class Scheduler:
         return acquired
 
     def _is_quiet(self) -> bool:
-        if self.role is None:
-            return not self.machine.queue
         return self.idle and not self.busy and not self.machine.queue
 
     # ---- life cycle ------------------------------------------------------------------------------------------
@@ -129,6 +142,7 @@ class Scheduler:
         with self.machine.lock:
             if self.role is not None or self.stopping:
                 return
+            self.idle = False
             self.role = self.new_carrier()
         install_output()
         self.watchdog.wake()

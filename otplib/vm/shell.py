@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from otplib.core.errors import Exit, MachineError
-from otplib.vm.context import runtime
+from otplib.vm.context import local
 from otplib.vm.machine import Machine, default_machine
 from otplib.vm.output import install_output
 from otplib.vm.process_record import ProcessRecord, Status
-from otplib.vm.traps import Trap, park
+from otplib.vm.traps import PARK, Trap
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Shell(ProcessRecord):
         self.waiting = True
         try:
             if self.driven:
-                await park()
+                await PARK
             else:
                 await self._wait_on_loop(deadline, for_message)
         finally:
@@ -95,7 +95,7 @@ class Shell(ProcessRecord):
         self.alert = alert
         self.state = Status.WAITING if for_message else Status.PAUSED
         mailbox = self.mailbox
-        if self.pending or self.doom is not None or (for_message and mailbox is not None and mailbox.inbox):
+        if self.pending or self.doom is not None or (for_message and mailbox):
             self._get_up()
             return False
         return True
@@ -120,17 +120,17 @@ class _Keeper:
 
 def current_machine() -> Machine:
     """Give the machine this code speaks to: its process's, the one entered by `with`, or the default one."""
-    carrier = runtime.local.carrier
+    carrier = local.carrier
     if carrier is not None:
         machine: Machine = carrier.machine
         return machine
-    entered = runtime.local.machines
+    entered = local.machines
     return entered[-1] if entered else default_machine()
 
 
 def current_record() -> ProcessRecord:
     """Give the process this code is: the one whose step it is, or the shell of the thread or task."""
-    carrier = runtime.local.carrier
+    carrier = local.carrier
     if carrier is not None and carrier.record is not None:
         record: ProcessRecord = carrier.record
         return record
@@ -144,7 +144,6 @@ def current_shell() -> Shell:
     task = _current_task()
     if task is not None and task not in _adopted:
         return _shell_of_task(machine, task)
-    local = runtime.local
     keeper = local.shell
     if keeper is None or keeper.shell.machine is not machine or keeper.shell.state is Status.DEAD:
         keepers = local.__dict__.setdefault("keepers", {})
@@ -173,7 +172,6 @@ def _current_task() -> asyncio.Task[Any] | None:
 
 
 def _shell_of_task(machine: Machine, task: asyncio.Task[Any]) -> Shell:
-    local = runtime.local
     if local.task_shells is None:
         local.task_shells = weakref.WeakKeyDictionary()
     shell: Shell | None = local.task_shells.get(task)
@@ -192,7 +190,7 @@ def drive(awaitable: Awaitable[T]) -> T:
     Raises:
         MachineError: called in a process or in a thread whose asyncio loop runs; `await` it there.
     """
-    if runtime.local.carrier is not None:
+    if local.carrier is not None:
         raise MachineError("drive(...) blocks its thread, and this is a process: write `await ...` instead")
     if _current_task() is not None:
         raise MachineError("drive(...) blocks its thread, and an asyncio loop runs on it: write `await ...` instead")

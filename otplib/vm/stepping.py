@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from otplib.core import reports
 from otplib.core.errors import Exit
 from otplib.core.reasons import capture
-from otplib.vm.errors import Killed
+from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.process_record import ProcessRecord, Status
-from otplib.vm.traps import PAUSE, WAIT, YIELD
+from otplib.vm.traps import PAUSE, WAIT, YIELD, Trap
 
 if TYPE_CHECKING:
     from otplib.vm.carrier import Carrier
@@ -68,11 +68,12 @@ def run_step(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> N
         except Killed:  # struck on the way in; no second strike can come, as this is no user code
             carrier.shut_gate()
     if carrier.partial:
-        carrier.flush_output(record)
+        failure = carrier.flush_output(record)
+        if failure is not None:
+            trap, error = _tell_failure(record, trap, error, failure)
     if trap is WAIT:
         record.state = WAITING
-        mailbox = record.mailbox
-        if record.pending or (mailbox is not None and mailbox.inbox):
+        if record.mailbox or record.pending:
             scheduler.machine.wake(record)
     elif trap is PAUSE:
         record.state = PAUSED
@@ -93,11 +94,26 @@ def _begin(record: ProcessRecord) -> Any:
         return record.coro.throw(start)
     assert start is not None
     fn, args, kwargs = start
-    outcome = fn(*args, **kwargs)
+    try:
+        outcome = fn(*args, **kwargs)
+    except StopIteration as error:  # else it would pass for the end of a coroutine
+        raise RuntimeError("function raised StopIteration").with_traceback(error.__traceback__) from error
     if type(outcome) is CoroutineType:
         record.coro = outcome
         return outcome.send(None)
     return _Value(outcome)
+
+
+def _tell_failure(
+    record: ProcessRecord, trap: Any, error: BaseException | None, failure: Exception
+) -> tuple[Any, BaseException | None]:
+    """Let a process hear that its unfinished line could not be written: where it waits, or as its end."""
+    if isinstance(trap, Trap):
+        record.start = failure
+        return YIELD, None
+    if trap is DONE or type(trap) is _Value:
+        return CRASHED, failure
+    return trap, error
 
 
 class _Value:
@@ -129,12 +145,27 @@ def _end_step(scheduler: Scheduler, record: ProcessRecord, trap: Any, result: An
         trap, result = DONE, trap.value
     if trap is DONE:
         scheduler.machine.finish(record, "normal", result)
+    elif isinstance(error, Hibernated):
+        _hibernate(scheduler, record, error)
     elif error is not None:
         crash(scheduler, record, error)
     else:
         record.start = _foreign_error(trap)
         record.state = RUNNABLE
         scheduler.enqueue(record)
+
+
+def _hibernate(scheduler: Scheduler, record: ProcessRecord, error: Hibernated) -> None:
+    """Wait without a coroutine; the next message starts the call."""
+    if record.state is Status.DEAD:
+        return
+    record.coro = None
+    record.start = error.call
+    record.deadline = None
+    record.state = WAITING
+    mailbox = record.mailbox
+    if record.pending or (mailbox is not None and mailbox.count()):
+        scheduler.machine.wake(record)
 
 
 def _foreign_error(awaited: object) -> TypeError:
@@ -160,7 +191,7 @@ def crash(scheduler: Scheduler, record: ProcessRecord, error: BaseException) -> 
         return
     raised = capture(error, scheduler.machine.hooks.describe_file)
     if record.on_exit is None:  # else `run` raises it where it is seen
-        report(record, reports.process_crash(record.pid, record.name, raised), raised)
+        report(record, reports.process_crash(record.pid, raised), raised)
     scheduler.machine.finish(record, raised)
 
 
@@ -203,4 +234,4 @@ def _report_trouble(scheduler: Scheduler, record: ProcessRecord, trouble: BaseEx
         report(record, text, record.doom)
     else:
         raised = capture(trouble, scheduler.machine.hooks.describe_file)
-        report(record, reports.process_crash(record.pid, record.name, raised), raised)
+        report(record, reports.process_crash(record.pid, raised), raised)

@@ -1,14 +1,10 @@
-"""The only file that yields: every suspension of a process is one of these.
-
-`types.coroutine` makes a trap a third cheaper than an object with `__await__`.
-"""
+"""The only file that yields: every suspension of a process is one of these."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Generator
+from collections.abc import Awaitable
 from enum import Enum
-from typing import Any, Final
+from typing import Final, cast
 
 
 class Trap(Enum):
@@ -24,19 +20,26 @@ PAUSE: Final = Trap.PAUSE
 YIELD: Final = Trap.YIELD
 
 
-@types.coroutine
-def park() -> Generator[Trap, Any, None]:
-    """Stop until a message has come or the process is nudged. It may have been for nothing: look, and park again."""
-    yield WAIT
+# An `__await__` that is a method of a tuple is made in C and called anew for each await: no Python frame stands between a
+# process that stops and its scheduler. Measured: a tenth cheaper than a generator, a third than an `__await__` in Python.
 
 
-@types.coroutine
-def pause() -> Generator[Trap, Any, None]:
-    """Stop until the process is nudged; messages stay in the mailbox and wake nobody."""
-    yield PAUSE
+class _Park:
+    __await__ = (WAIT,).__iter__
 
 
-@types.coroutine
-def give_way() -> Generator[Trap, Any, None]:
-    """Go to the end of the run queue."""
-    yield YIELD
+class _Rest:
+    __await__ = (PAUSE,).__iter__
+
+
+class _Turn:
+    __await__ = (YIELD,).__iter__
+
+
+#: `await PARK`: stop until a message has come or the process is nudged. It may have been for nothing: look, and park
+#: again.
+PARK: Final = cast("Awaitable[None]", _Park())
+#: `await REST`: stop until the process is nudged; messages stay in the mailbox and wake nobody.
+REST: Final = cast("Awaitable[None]", _Rest())
+#: `await TURN`: go to the end of the run queue.
+TURN: Final = cast("Awaitable[None]", _Turn())

@@ -6,7 +6,6 @@ harmless, so wakers need not know what a process waits for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final, TypeVar
@@ -17,16 +16,21 @@ from otplib.core.mailbox import EMPTY
 from otplib.core.patterns import check_pattern, matches, matches_any
 from otplib.core.terms import Ref
 from otplib.vm.blocking import Completion, blocking_threads, io_loop
-from otplib.vm.context import runtime
+from otplib.vm.context import local
 from otplib.vm.errors import Killed
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.shell import Shell, current_record
-from otplib.vm.traps import give_way, park, pause
+from otplib.vm.traps import PARK, REST, TURN
 
 T = TypeVar("T")
 
+DEAD: Final = Status.DEAD
+
 #: A process that always finds a message still goes to the end of the queue after so many reductions.
 REDUCTIONS: Final = 512
+
+#: More seconds than this, 30,000 years, are no limit at all.
+_FOR_EVER: Final = 1e12
 
 
 def deadline_after(record: ProcessRecord, timeout: float | None) -> float | None:
@@ -39,52 +43,67 @@ def deadline_after(record: ProcessRecord, timeout: float | None) -> float | None
     if timeout is None:
         return None
     kind = type(timeout)
-    if kind is not float and kind is not int:
+    # The first two for speed; numpy's float64 is a float too, but True is no number of seconds.
+    if kind is not float and kind is not int and (not isinstance(timeout, (float, int)) or kind is bool):
         raise TypeError(f"expected a timeout in seconds or None, got {timeout!r}: write timeout=1.5")
     if not timeout >= 0:
         raise ValueError(f"expected a timeout of 0 or more seconds, got {timeout!r}; None waits for ever")
-    return None if timeout == math.inf else record.machine.now() + timeout
+    return None if timeout > _FOR_EVER else record.machine.now() + timeout
+
+
+def waiting_record() -> ProcessRecord:
+    """Give the process that is about to wait.
+
+    Raises:
+        MachineError: this is a thread lent to a process, where nothing of the process's coroutine runs.
+    """
+    carrier = local.carrier
+    if carrier is None or carrier.record is None:
+        return current_record()
+    if carrier.may_block:
+        raise MachineError(
+            "this is a thread that process.blocking lent: it cannot await for its process. Let the function return, and "
+            "await in the process itself"
+        )
+    record: ProcessRecord = carrier.record
+    return record
 
 
 async def wait_message(record: ProcessRecord, deadline: float | None) -> bool:
     """Stop until a message may have come; False once `deadline` has passed."""
-    if deadline is not None:
-        if record.machine.now() >= deadline:
-            record.deadline = None
-            return False
-        if not record.is_shell:
-            record.machine.arm(record, deadline)
+    if deadline is not None and _is_late(record, deadline):
+        return False
     if record.is_shell:
         assert isinstance(record, Shell)
-        record.deadline = deadline
         await record.wait(deadline, for_message=True)
     else:
-        await _checked(record, park)
+        await PARK
     return True
 
 
 async def wait_nudge(record: ProcessRecord, deadline: float | None) -> bool:
     """Stop until the process is nudged, leaving messages alone; False once `deadline` has passed."""
-    if deadline is not None:
-        if record.machine.now() >= deadline:
-            record.deadline = None
-            return False
-        if not record.is_shell:
-            record.machine.arm(record, deadline)
+    if deadline is not None and _is_late(record, deadline):
+        return False
     if record.is_shell:
         assert isinstance(record, Shell)
-        record.deadline = deadline
         await record.wait(deadline, for_message=False)
     else:
-        await _checked(record, pause)
+        await REST
     return True
 
 
-async def _checked(record: ProcessRecord, trap: Callable[[], Awaitable[Any]]) -> None:
-    carrier = runtime.local.carrier
-    if carrier is None or carrier.record is not record or getattr(carrier, "may_block", False):
-        raise MachineError("a process can wait only in its own coroutine, on its machine's scheduler")
-    await trap()
+def _is_late(record: ProcessRecord, deadline: float) -> bool:
+    """Tell whether `deadline` has passed; else see to it that the process is nudged then."""
+    machine = record.machine
+    if machine.now() >= deadline:
+        record.deadline = None
+        return True
+    if record.is_shell:
+        record.deadline = deadline
+    else:
+        machine.arm(record, deadline)
+    return False
 
 
 async def receive(*patterns: Any, timeout: float | None = None) -> Any:
@@ -109,7 +128,7 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
         >>> run(main)
         (('a', 2), ('b', 1))
     """
-    record = current_record()
+    record = waiting_record()
     deadline = deadline_after(record, timeout) if timeout is not None else None
     record.reductions += 1
     if not record.reductions & (REDUCTIONS - 1):
@@ -123,10 +142,10 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
             if message is not EMPTY:
                 record.deadline = None
                 return message
-        elif record.state is Status.DEAD:
+        elif record.state is DEAD:
             raise _end_of(record)
         if deadline is None and not record.is_shell:
-            await park()
+            await PARK
         elif not await wait_message(record, deadline):
             raise TimeoutError(f"receive() got no message within {timeout} s")
 
@@ -155,10 +174,10 @@ async def _receive_fitting(
                 record.deadline = None
                 return message
             seen = len(mailbox.saved) if mailbox.saved is not None else 0
-        elif record.state is Status.DEAD:
+        elif record.state is DEAD:
             raise _end_of(record)
         if deadline is None and not record.is_shell:
-            await park()
+            await PARK
         elif not await wait_message(record, deadline):
             wanted = " or ".join(inspect_term(pattern) for pattern in patterns)
             raise TimeoutError(f"receive() got no message that fits {wanted} within {timeout} s")
@@ -172,21 +191,27 @@ async def take_reply(record: ProcessRecord, ref: Ref, mark: int, deadline: float
             (len(message) == 2 and message[0] is ref) or (len(message) == 5 and message[1] is ref)
         )
 
-    seen = mark
-    while True:
-        mailbox = record.mailbox
-        if mailbox is not None:
-            message = mailbox.take(fits, seen)
-            if message is not EMPTY:
-                record.deadline = None
-                return message
-            seen = len(mailbox.saved) if mailbox.saved is not None else 0
-        elif record.state is Status.DEAD:
-            raise _end_of(record)
-        if deadline is None and not record.is_shell:
-            await park()
-        elif not await wait_message(record, deadline):
+    if record.is_shell:
+        while (answer := _look_for_reply(record, fits, mark)) is None and await wait_message(record, deadline):
+            pass
+        return answer
+    while (answer := _look_for_reply(record, fits, mark)) is None:
+        if deadline is not None and _is_late(record, deadline):
             return None
+        await PARK
+    return answer
+
+
+def _look_for_reply(record: ProcessRecord, fits: Callable[[Any], bool], mark: int) -> Any:
+    mailbox = record.mailbox
+    if mailbox is not None:
+        found = mailbox.take(fits, mark)
+        if found is not EMPTY:
+            record.deadline = None
+            return found
+    elif record.state is DEAD:
+        raise _end_of(record)
+    return None
 
 
 def _end_of(record: ProcessRecord) -> BaseException:
@@ -199,7 +224,7 @@ def _end_of(record: ProcessRecord) -> BaseException:
 async def yield_turn(record: ProcessRecord) -> None:
     """Go to the end of the run queue; nothing to do for ordinary code."""
     if not record.is_shell:
-        await _checked(record, give_way)
+        await TURN
 
 
 async def sleep(seconds: float) -> None:
@@ -212,7 +237,7 @@ async def sleep(seconds: float) -> None:
         >>> from otplib import run
         >>> run(sleep, 0.001)
     """
-    record = current_record()
+    record = waiting_record()
     if seconds is None:
         raise TypeError("expected seconds to sleep, got None: write sleep(float('inf')) to sleep for ever")
     deadline = deadline_after(record, seconds)
@@ -241,7 +266,7 @@ async def blocking(fn: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """
     if not callable(fn):
         raise TypeError(f"expected a function to call on a thread, as in blocking(fn, arg); got {fn!r}")
-    record = current_record()
+    record = waiting_record()
     completion = Completion(record)
     context = copy_context()
     record.machine.scheduler.outside += 1
@@ -276,7 +301,7 @@ async def from_asyncio(awaitable: Awaitable[T]) -> T:
         raise TypeError(
             f"expected an awaitable, as in from_asyncio(client.get(url)); got {type(awaitable).__qualname__}"
         )
-    record = current_record()
+    record = waiting_record()
     if record.is_shell:
         return await awaitable
     completion = Completion(record)

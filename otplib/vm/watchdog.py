@@ -98,7 +98,13 @@ class Watchdog:
                 calm = 0
             time.sleep(SLICE)
             if role is not None and role is scheduler.role and role.steps == steps and not scheduler.idle:
+                self._pursue_doomed(role.record)
                 self.hand_off(role)
+
+    def _pursue_doomed(self, record: ProcessRecord | None) -> None:
+        """What a fatal signal found at rest may be busy now, in a `finally` block: it must end all the same."""
+        if record is not None and record.doom is not None:
+            self.pursue(record)
 
     def _sleep(self) -> bool:
         """Sleep until woken; False if there was a reason not to."""

@@ -28,6 +28,7 @@ from tests.behaviours.supervised import (
     pids_of,
     plain,
     reason_of,
+    wait_for_order,
     worker,
 )
 
@@ -188,6 +189,34 @@ def test_a_subtree_that_gives_up_is_a_crash_for_the_tree_above(machine):
         assert before[Inner] != after[Inner]
         assert process.alive(process.whereis("leaf"))
         assert await Supervisor.count_children(top) == {"specs": 1, "active": 1, "supervisors": 1, "workers": 0}
+
+    machine.run(main)
+
+
+def test_siblings_that_die_at_once_cost_one_restart_though_they_held_names(machine):
+    async def main():
+        children = [worker(name) for name in "abcd"]
+        sup = await Supervisor.start_link(children, strategy="one_for_all", max_restarts=1)
+        for name in "abcd":
+            process.exit(process.whereis(name), "kill")
+        await sleep(0.01)
+        rows = await pids_of(sup)
+        assert rows == {name: process.whereis(name) for name in "dcba"}
+        assert None not in rows.values()
+
+    machine.run(main)
+
+
+def test_a_child_whose_name_somebody_else_still_holds_comes_back_when_that_one_has_ended(machine):
+    async def main():
+        sup = await Supervisor.start_link([worker("w")], strategy="one_for_one")
+        await Supervisor.terminate_child(sup, "w")
+        squatter = spawn(wait_for_order)
+        process.register(squatter, "w")
+        assert await reason_of(Supervisor.restart_child(sup, "w")) == ("already_started", squatter)
+        process.exit(squatter, "kill")
+        await sleep(0)
+        assert await Supervisor.restart_child(sup, "w") == process.whereis("w")
 
     machine.run(main)
 
@@ -495,5 +524,27 @@ def test_spawn_monitor_of_a_start_link_shows_that_no_link_is_left(machine):
 
         _, ref = spawn_monitor(starter)
         assert (await receive(("DOWN", ref, ..., ..., ...))).reason == "normal"
+
+    machine.run(main)
+
+
+@pytest.mark.parametrize("max_restarts", [0, 100_000])
+def test_hundreds_that_die_at_once_are_all_accounted_for(machine, max_restarts):
+    async def main():
+        process.flag(trap_exit=True)
+        before = process.list()
+        children = [plain(number) for number in range(300)]
+        sup = await Supervisor.start_link(children, strategy="one_for_all", max_restarts=max_restarts)
+        old = await pids_of(sup)
+        for pid in old.values():
+            process.exit(pid, "kill")
+        await sleep(0.01)
+        assert process.alive(sup) == (max_restarts > 0)
+        if process.alive(sup):
+            new = await pids_of(sup)
+            assert len(new) == 300
+            assert not set(new.values()) & {None, *old.values()}
+            await Supervisor.stop(sup)
+        assert process.list() == before
 
     machine.run(main)

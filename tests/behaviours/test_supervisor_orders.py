@@ -18,7 +18,7 @@ from otplib import (
 )
 from otplib.behaviours.supervisor import Supervise, Supervisor
 from otplib.core.child_spec import ChildSpec
-from otplib.core.errors import ChildError
+from otplib.core.errors import ChildError, StartError
 from otplib.core.reasons import Raised
 from otplib.testing import deterministic
 from tests.behaviours.supervised import (
@@ -309,7 +309,11 @@ def test_something_that_is_no_child_does_not_reach_the_supervisor(machine):
         sup = await Supervisor.start_link([], strategy="one_for_one")
         with pytest.raises(TypeError, match="supervisors expect each child"):
             await Supervisor.start_child(sup, 5)
-        assert await reason_of(Supervisor.start_child(sup, plain("x", restart="?"))) == ("invalid_restart_type", "?")
+        with pytest.raises(StartError) as refused:
+            await Supervisor.start_child(sup, plain("x", restart="?"))
+        assert refused.value.reason == ("invalid_restart_type", "?")
+        [note] = refused.value.__notes__
+        assert 'Must be "permanent", "transient" or "temporary"' in note
         assert process.alive(sup)
 
     machine.run(main)

@@ -12,6 +12,7 @@ from otplib.behaviours.supervisor import Supervise, Supervisor
 from otplib.testing import deterministic
 from tests.behaviours.supervised import (
     Flaky,
+    end_of,
     flush,
     pids_of,
     plain,
@@ -51,8 +52,9 @@ def test_s27_reports_read_as_those_of_sasl(machine, caplog):
         children = [worker("w", shutdown="brutal_kill"), worker("slow", 9, shutdown=1)]
         sup = await Supervisor.start_link(children, strategy="one_for_one", max_restarts=0, name="boss")
         pids = await pids_of(sup)
+        end = end_of(sup)
         process.exit(pids["w"], "kill")
-        await flush()
+        assert await end == "shutdown"
         return self_(), pids["w"], pids["slow"]
 
     with caplog.at_level(logging.INFO, logger="otplib.supervisor"):

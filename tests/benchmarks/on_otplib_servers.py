@@ -40,11 +40,16 @@ class Echo(GenServer):
         return NoReply(state + 1)
 
 
+async def start_phoenix() -> Pid | None:
+    """Start what the supervisor keeps alive."""
+    return await Echo.start_link(None, name="phoenix")
+
+
 class Nest(Supervisor):
     """Keeps one `Echo` called "phoenix" alive, however often it is killed."""
 
     def init(self, arg: Any) -> Any:
-        child = Supervisor.child_spec(Echo, start=(Echo.start_link, (None, "phoenix")))
+        child = Supervisor.child_spec(Echo, start=(start_phoenix, ()))
         return Supervise([child], strategy="one_for_one", max_restarts=1_000_000, max_seconds=1)
 
 

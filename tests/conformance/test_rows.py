@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 ALL = {row for section in ROWS.values() for row in section}
 
 
-def tested_rows() -> set[str]:
+def rows_with_tests() -> set[str]:
     names = [
         name
         for path in HERE.glob("test_*.py")
@@ -22,17 +22,17 @@ def tested_rows() -> set[str]:
 
 
 def test_every_row_is_a_test_or_a_listed_difference():
-    missing = ALL - tested_rows() - DIFFERENCES.keys()
+    missing = ALL - rows_with_tests() - DIFFERENCES.keys()
     assert not missing, f"rows without a test: {sorted(missing)}"
 
 
 def test_no_row_is_both_tested_and_excused():
-    assert not tested_rows() & DIFFERENCES.keys()
+    assert not rows_with_tests() & DIFFERENCES.keys()
 
 
 def test_differences_and_tests_name_rows_that_exist():
     assert DIFFERENCES.keys() <= ALL
-    assert tested_rows() <= ALL
+    assert rows_with_tests() <= ALL
 
 
 def test_the_list_of_differences_is_short():

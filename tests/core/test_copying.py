@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import datetime
 import functools
@@ -17,7 +18,7 @@ import threading
 import types
 import uuid
 from array import array
-from collections import ChainMap, Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -51,7 +52,7 @@ class Point(NamedTuple):
     y: Any
 
 
-class LoosePoint(namedtuple("_Base", "x y")):
+class LoosePoint(Point):
     """A NamedTuple's child without `__slots__`: it takes attributes."""
 
 
@@ -331,6 +332,7 @@ def test_a_named_tuple_that_took_attributes_is_copied_with_them() -> None:
 
 
 def test_an_undecorated_child_of_a_frozen_dataclass_counts_as_mutable() -> None:
+    assert copied(plain := UndecoratedChild(1)) is not plain
     original = UndecoratedChild(1)
     object.__setattr__(original, "extra", [1])
     result: Any = copied(original)
@@ -518,10 +520,10 @@ async def pause() -> None:
 
 
 def refusal_of(message: Any) -> str:
-    with pytest.raises(CopyError) as caught:
+    with pytest.raises(CopyError) as failure:
         copied(message)
-    assert isinstance(caught.value, TypeError)
-    return str(caught.value)
+    assert isinstance(failure.value, TypeError)
+    return str(failure.value)
 
 
 ADVICE = "; send a value that can be copied, or shared(...) to hand over the object itself"
@@ -535,14 +537,14 @@ PLACES: list[tuple[Any, str]] = [
     ({7: (1, LOCK)}, "message[7][1]"),
     ({'a"b': LOCK}, 'message["a\\"b"]'),
     ({(1, 2): LOCK}, "message[(1, 2)]"),
-    ({(1, LOCK): 1}, "message (the key (1, <unlocked...t ADDRESS>))[1]"),
+    ({(1, LOCK): 1}, "message (the key (1, <unlocked _th...xADDRESS>))[1]"),
     ({LOCK}, "message (an element of the set)"),
     (frozenset({LOCK}), "message (an element of the set)"),
     (Loose([LOCK]), "message.a[0]"),
     (Frozen("x", LOCK), "message.b"),
     (FrozenSlots({"x": LOCK}), 'message.a["x"]'),
     (Slotted(LOCK), "message.extra[0]"),
-    (Point(1, LOCK), "message.y|message[1]"),
+    (Point(1, LOCK), "message[1]"),
     (deque([1, LOCK]), "message[1]"),
     (OrderedDict(a=LOCK), 'message["a"]'),
     (ValueError("x", LOCK), "message.args[1]"),
@@ -556,18 +558,18 @@ PLACES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("message", "place"), PLACES, ids=lambda value: repr(value)[:40])
 def test_a_refusal_names_the_place(message: Any, place: str) -> None:
     text = re.sub("0x[0-9a-f]+|[0-9a-f]+(?=>)", "ADDRESS", refusal_of(message))
-    places = [f"cannot copy {one}: a _thread.lock (cannot pickle '_thread.lock' object){ADVICE}" for one in place.split("|")]
-    assert text in places
+    assert text == f"cannot copy {place}: a _thread.lock (cannot pickle '_thread.lock' object){ADVICE}"
 
 
 def test_generators_coroutines_files_sockets_threads_frames_and_futures_are_refused() -> None:
     coroutine = pause()
-    loop = asyncio.new_event_loop()
-    try:
-        raise ValueError
-    except ValueError as error:
-        traceback = error.__traceback__
-    with pathlib.Path(__file__).open() as file, socket.socket() as open_socket:
+    traceback = caught(ValueError()).__traceback__
+    with (
+        pathlib.Path(__file__).open() as file,
+        socket.socket() as open_socket,
+        contextlib.closing(asyncio.new_event_loop()) as loop,
+        contextlib.closing(coroutine),
+    ):
         refused = {
             "generator": count(),
             "coroutine": coroutine,
@@ -583,10 +585,8 @@ def test_generators_coroutines_files_sockets_threads_frames_and_futures_are_refu
         }
         for name, value in refused.items():
             text = refusal_of(("job", {"it": value}))
-            assert text.startswith(f'cannot copy message[1]["it"]: a {name}'), text
+            assert text.replace(": an ", ": a ").startswith(f'cannot copy message[1]["it"]: a {name}'), text
             assert text.endswith(ADVICE), text
-    coroutine.close()
-    loop.close()
 
 
 def test_an_object_with_a_lock_inside_is_refused_at_the_lock() -> None:
@@ -603,9 +603,9 @@ def test_the_article_fits_the_name() -> None:
 
 
 def test_a_users_own_error_is_told_and_kept_as_the_cause() -> None:
-    with pytest.raises(CopyError, match=r"^cannot copy message\[0\]: a .*Picky \(ValueError: not today\); send") as caught:
+    with pytest.raises(CopyError, match=r"message\[0\]: a .*Picky \(ValueError: not today\); send") as failure:
         copied([Picky()])
-    assert isinstance(caught.value.__cause__, ValueError)
+    assert isinstance(failure.value.__cause__, ValueError)
 
 
 def test_an_error_whose_text_raises_or_runs_on_does_not_get_in_the_way() -> None:
@@ -738,18 +738,20 @@ def test_what_an_exception_holds_is_copied() -> None:
 
 
 def test_the_cause_and_the_context_of_an_exception_come_along_without_tracebacks() -> None:
-    try:
+    def fail() -> None:
         try:
             raise KeyError("first")
         except KeyError as first:
             raise ValueError("second") from first
-    except ValueError as second:
-        result = copied(second)
-        assert type(result.__cause__) is KeyError
-        assert result.__cause__ is result.__context__
-        assert result.__cause__ is not second.__cause__
-        assert result.__cause__.__traceback__ is None
-        assert result.__suppress_context__
+
+    with pytest.raises(ValueError, match="second") as failure:
+        fail()
+    result = copied(failure.value)
+    assert type(result.__cause__) is KeyError
+    assert result.__cause__ is result.__context__
+    assert result.__cause__ is not failure.value.__cause__
+    assert result.__cause__.__traceback__ is None
+    assert result.__suppress_context__
 
 
 def test_a_cause_that_cannot_be_copied_is_left_behind() -> None:
@@ -818,6 +820,19 @@ def test_a_copy_has_as_many_distinct_mutable_objects_as_its_original(value: Any)
     assert len(ids_of_mutables(copied(value))) == len(ids_of_mutables(value))
 
 
+def spell(value: Any) -> str:
+    """A text that tells 0, False and 0.0 apart, and does not depend on the order of sets."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__} {sorted(map(spell, value))}"
+    if isinstance(value, list | tuple | deque):
+        return f"{type(value).__name__} {[spell(item) for item in value]}"
+    if isinstance(value, dict):
+        return f"dict {[(spell(key), spell(item)) for key, item in value.items()]}"
+    if isinstance(value, Frozen | Loose):
+        return f"{type(value).__name__} {spell(value.a)} {spell(value.b)}"
+    return f"FrozenSlots {spell(value.a)}" if isinstance(value, FrozenSlots) else repr(value)
+
+
 @given(DATA)
 def test_a_copy_is_what_deepcopy_gives(value: Any) -> None:
-    assert repr(copied(value)) == repr(copy.deepcopy(value))
+    assert spell(copied(value)) == spell(copy.deepcopy(value)) == spell(value)

@@ -263,6 +263,25 @@ def test_looking_for_a_key_does_not_make_a_default_dict_grow() -> None:
     assert message == {}
 
 
+def test_looking_for_a_key_runs_no_code_of_the_messages() -> None:
+    class Loud(dict[str, int]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            raise AssertionError("asked")
+
+    assert matches({"a": int}, Loud(a=1))
+
+
+def test_a_member_of_an_enum_stands_for_itself_also_when_it_could_be_called() -> None:
+    class Action(Enum):
+        GO = "go"
+
+        def __call__(self, message: Any) -> bool:
+            return True
+
+    assert matches(Action.GO, Action.GO)
+    assert not matches(Action.GO, "go")
+
+
 def test_a_predicate_that_ends_the_process_is_not_silenced() -> None:
     def stop(message: Any) -> bool:
         raise KeyboardInterrupt

@@ -131,6 +131,7 @@ class Kernel:
         """Restart as the browser's button does."""
         self.client.stop_channels()
         self.manager.restart_kernel()
+        self.cells.clear()  # a new client counts its requests from one again
         self._connect()
 
     def start(self, code: str) -> Cell:
@@ -154,7 +155,7 @@ class Kernel:
         while not condition():
             left = deadline - time.monotonic()
             assert left > 0, f"waited {timeout} s in vain for {what}; " + self._tell()
-            self._take_one(min(left, 0.05))
+            self._take_one(min(left, 0.01))
 
     def interrupt(self) -> None:
         """Press the interrupt button."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from otplib import errors
-from otplib.jupyter import attach, bridge, output
+from otplib.jupyter import bridge, output
 from otplib.testing import deterministic
+from tests.jupyter.kernel import ROOT
 
 
 class OldKernelShell:
@@ -55,9 +58,11 @@ def test_a_new_enough_ipykernel_is_taken(monkeypatch: pytest.MonkeyPatch, versio
     bridge.check_kernel(shell)
 
 
-def test_outside_ipython_nothing_is_connected() -> None:
-    assert attach() is False
-    assert bridge.installed() is None
+def test_outside_ipython_nothing_is_connected_and_nothing_of_it_imported() -> None:
+    code = "import otplib, sys; print([m for m in sys.modules if m.startswith(('IPython', 'otplib.jupyter'))])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 @pytest.fixture
@@ -105,7 +110,7 @@ def test_a_handler_of_the_users_own_for_exceptions_is_left_in_place(shell: Any) 
 
 def test_a_leader_of_the_users_own_stands_for_the_cell_of_its_own_leader() -> None:
     class Writer:
-        parent = {"header": {"msg_id": "cell"}}
+        parent: ClassVar = {"header": {"msg_id": "cell"}}
 
         def write(self, stream: str, text: str) -> None: ...
 

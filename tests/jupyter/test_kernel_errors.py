@@ -42,13 +42,17 @@ def test_a_failed_call_reads_as_elixirs(kernel: Kernel) -> None:
 
 
 def test_a_call_to_nobody_reads_as_elixirs(kernel: Kernel) -> None:
-    cell = kernel.run("def ask():\n    return GenServer.call('nobody', 'hi')\nasync def main():\n    await ask()\nawait main()")
+    cell = kernel.run(
+        "def ask():\n    return GenServer.call('nobody', 'hi')\nasync def main():\n    await ask()\nawait main()"
+    )
     [error] = cell.errors
     n = number_of(cell)
     assert error["traceback"].split("\n") == [
         '** (exit) exited in: GenServer.call("nobody", "hi", 5.0)',
-        "    ** (EXIT) no process: the process is not alive or there's no process currently associated with the given "
-        "name, possibly because its application isn't started",
+        (
+            "    ** (EXIT) no process: the process is not alive or there's no process currently associated with the "
+            "given name, possibly because its application isn't started"
+        ),
         f"    In[{n}]:4: main",
         f"    In[{n}]:5: <module>",
     ]
@@ -113,7 +117,9 @@ def test_other_exceptions_are_shown_as_ever(kernel: Kernel) -> None:
 
 
 def test_the_death_of_the_shell_is_told_in_the_cell_that_runs(kernel: Kernel) -> None:
-    kernel.run("async def fail():\n    await receive('go')\n    raise ValueError('bad')\npid = spawn_link(fail)").check()
+    kernel.run(
+        "async def fail():\n    await receive('go')\n    raise ValueError('bad')\npid = spawn_link(fail)"
+    ).check()
     before = kernel.value("self_()")
     cell = kernel.run("send(pid, 'go');")
     shell = f"** (EXIT from {before}) shell process exited with reason: an exception was raised:\n"

@@ -115,7 +115,9 @@ def test_importing_otplib_again_connects_it_once() -> None:
     with Kernel() as kernel:
         kernel.run("import importlib, otplib\nfor _ in range(3): importlib.reload(otplib)").check()
         assert kernel.run("otplib.spawn(print, 'once')").check().stdout == "once\n"
-        counted = kernel.value("len([c for c in get_ipython().events.callbacks['post_run_cell'] if 'otplib' in c.__module__])")
+        counted = kernel.value(
+            "len([c for c in get_ipython().events.callbacks['post_run_cell'] if 'otplib' in c.__module__])"
+        )
         assert counted == "1"
 
 

@@ -160,11 +160,11 @@ def test_a_crash_report_lands_in_the_cell_that_spawned_the_process(kernel: Kerne
     other = kernel.run("send(divider, 0)").check()
     kernel.until(lambda: "ZeroDivisionError" in spawner.stderr, "the report in the first cell")
     assert other.stderr == ""
-    number = [m for m in spawner.messages if m["msg_type"] == "execute_input"][0]["content"]["execution_count"]
+    number = next(m for m in spawner.messages if m["msg_type"] == "execute_input")["content"]["execution_count"]
     lines = spawner.stderr.split("\n")
     assert lines[0].startswith("[error] Process #PID<0.")
     assert lines[0].endswith("> raised an exception")
-    assert lines[1:] == ["** (ZeroDivisionError) division by zero", f"    In[{number}]:3: divide", "", ""]
+    assert lines[1:] == ["** (ZeroDivisionError) division by zero", f"    In[{number}]:2: divide", "", ""]
 
 
 def test_a_crash_report_stands_between_the_prints_before_and_after_it(kernel: Kernel) -> None:
@@ -261,8 +261,12 @@ def test_output_is_led_right_when_the_machine_first_ran_inside_captured_output()
         assert third.stdout == ""
 
 
-@pytest.mark.parametrize("code", ["spawn(print, 'x')", "run(print, 'x')", "await GenServer.start(Printer, None)"])
+@pytest.mark.parametrize("code", ["spawn(print, 'x')", "run(print, 'x')", "await Printer.start(None)"])
 def test_output_comes_whichever_way_the_process_was_started(kernel: Kernel, code: str) -> None:
-    kernel.run("class Printer(GenServer):\n    def init(self, arg):\n        print('x')\n        return Ok(arg)").check()
-    code = code.replace("GenServer.start(Printer, None)", "Printer.start(None)")
+    kernel.run("""
+    class Printer(GenServer):
+        def init(self, arg):
+            print("x")
+            return Ok(arg)
+    """).check()
     assert kernel.run(code).check().stdout_in_time == "x\n"

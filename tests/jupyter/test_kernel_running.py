@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.jupyter.kernel import Kernel
 
 
@@ -113,6 +115,19 @@ def test_a_cell_of_a_subshell_spawns_and_receives_while_the_main_one_blocks(kern
     assert busy.check().result == "True"
     assert cell.check().stdout == "from the subshell\n"
     assert busy.stdout == ""
+
+
+def test_the_end_of_a_cell_waits_only_while_something_runs(kernel: Kernel) -> None:
+    """A sleeping process and a busy neighbour of old must not cost every later cell the whole bound."""
+    kernel.run("sleeper = spawn(sleep, 600)").check()
+    kernel.run("hog_pid = spawn(lambda: [None for _ in range(3_000_000)])\nprocess.monitor(hog_pid)").check()
+    kernel.run("await receive(otplib.Down, timeout=30);").check()
+    taken = []
+    for _ in range(20):
+        began = time.monotonic()
+        kernel.run("spawn(int);").check()
+        taken.append(time.monotonic() - began)
+    assert sorted(taken)[15] < 0.15, taken
 
 
 def test_a_hog_delays_the_end_of_a_cell_by_the_bound_only(kernel: Kernel) -> None:

@@ -1,0 +1,188 @@
+"""Timers that do more than one `process.send_after`: OTP's module `timer`.
+
+| verb | what happens |
+|---|---|
+| `send_interval(seconds, message)` | the message comes every so many seconds, until `cancel` or its receiver's end |
+| `apply_after(seconds, fn, *args)` | after so many seconds a process of its own calls the function, if not cancelled |
+| `apply_interval(seconds, fn, *args)` | every so many seconds one does, until `cancel` or the end of who asked |
+| `await tc(fn, *args)` | calls the function, gives the seconds it took and its result |
+
+Each timer is a small process. So it is in the process table for all to see, and to cancel it is to end it. Its times
+are counted from the moment it was set: an interval is never early, and does not drift when a beat is late.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from otplib.core.copying import recopied, shared
+from otplib.core.reasons import Down
+from otplib.core.terms import Global, Pid, Ref, Via
+from otplib.process import exit, monitor, receive, self_, send, sleep, spawn, whereis
+from otplib.vm.shell import current_record
+from otplib.vm.waiting import deadline_after
+
+__all__ = ["TimerRef", "apply_after", "apply_interval", "cancel", "send_interval", "tc"]
+
+
+class TimerRef(NamedTuple):
+    """What `cancel` takes: the kind of timer, `"interval"` or `"once"`, and the process that is it."""
+
+    kind: str
+    pid: Pid
+
+
+def send_interval(seconds: float, message: Any, dest: Pid | str | Global | Via | None = None) -> TimerRef:
+    """Send `message` to `dest`, or to this process, every so many seconds. Mirrors `:timer.send_interval/2` and `/3`.
+
+    It ends by `cancel`, or with the process that has the pid or the name now; if nobody has the name now, at once.
+
+    Raises:
+        ValueError: no seconds at all, or fewer.
+        TypeError: not a number, or no destination.
+        CopyError: the message holds something that cannot be copied.
+
+    Example:
+        >>> from otplib import run
+        >>> async def main():
+        ...     timer = send_interval(0.001, "tick")
+        ...     ticks = [await receive(), await receive()]
+        ...     return ticks, cancel(timer)
+        >>> run(main)
+        (['tick', 'tick'], True)
+    """
+    _check_interval("send_interval", seconds)
+    target: Any = self_() if dest is None else dest
+    if not isinstance(target, Pid | str | Global | Via):
+        raise TypeError(f"expected a pid or a name to send to, got {target!r}")
+    holder = target if isinstance(target, Pid) else whereis(target)
+    start = current_record().machine.now()
+    return TimerRef("interval", spawn(_beat, holder, start, seconds, _send_beat, _kept(target, message)))
+
+
+def apply_after(seconds: float, fn: Callable[..., Any], *args: Any) -> TimerRef:
+    """Call `fn(*args)` in a process of its own after so many seconds. Mirrors `:timer.apply_after/4`.
+
+    It happens even if the process that asked for it has ended.
+
+    Raises:
+        TypeError, ValueError: not a number of seconds, or negative; no function.
+        CopyError: an argument cannot be copied.
+
+    Example:
+        >>> from otplib import run
+        >>> async def main():
+        ...     apply_after(0.001, send, self_(), "hello")
+        ...     return await receive()
+        >>> run(main)
+        'hello'
+    """
+    _check_function("apply_after", fn)
+    _check_seconds("apply_after", seconds)
+    return TimerRef("once", spawn(_apply_later, seconds, _kept(fn, *args)))
+
+
+def apply_interval(seconds: float, fn: Callable[..., Any], *args: Any) -> TimerRef:
+    """Call `fn(*args)` every so many seconds, each time in a process of its own. Mirrors `:timer.apply_interval/4`.
+
+    A call that takes longer than the interval does not hold the next one up. It ends by `cancel`, or with the process
+    that asked for it.
+
+    Raises:
+        ValueError: no seconds at all, or fewer.
+        TypeError: not a number, or no function.
+        CopyError: an argument cannot be copied.
+    """
+    _check_function("apply_interval", fn)
+    _check_interval("apply_interval", seconds)
+    start = current_record().machine.now()
+    return TimerRef("interval", spawn(_beat, self_(), start, seconds, spawn, _kept(fn, *args)))
+
+
+def cancel(timer: TimerRef) -> bool:
+    """End a timer; True also if it had ended. Mirrors `:timer.cancel/1`.
+
+    What it has sent, or begun to call, stays sent and goes on.
+
+    Raises:
+        TypeError: not what a verb of this module gave; for `process.send_after` there is `process.cancel_timer`.
+    """
+    if not isinstance(timer, TimerRef):
+        hint = ": write process.cancel_timer(ref)" if isinstance(timer, Ref) else ""
+        raise TypeError(f"expected what send_interval or apply_after gave, got {timer!r}{hint}")
+    return exit(timer.pid, "kill")
+
+
+async def tc(fn: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    """Call `fn(*args)`, awaiting it if it is an `async def`; give the seconds it took and its result. Mirrors
+    `:timer.tc/2`.
+
+    Raises:
+        whatever `fn` raises.
+
+    Example:
+        >>> from otplib import run
+        >>> seconds, result = run(tc, max, 3, 5)
+        >>> seconds < 1.0, result
+        (True, 5)
+    """
+    _check_function("tc", fn)
+    now = current_record().machine.now
+    start = now()
+    result = fn(*args)
+    if inspect.isawaitable(result):
+        result = await result
+    return now() - start, result
+
+
+async def _beat(
+    holder: Pid | None, start: float, seconds: float, act: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    """Be an interval: act at `start` plus once, twice, three times `seconds`, until `holder` ends."""
+    if holder is None:
+        return
+    monitor(holder)
+    now = current_record().machine.now
+    beat = 1
+    while True:
+        try:
+            await receive(Down, timeout=max(0.0, start + beat * seconds - now()))
+        except TimeoutError:
+            act(*args)
+            beat += 1
+        else:
+            return
+
+
+def _send_beat(target: Any, message: Any) -> None:
+    # The name may have been taken back while its process lives on; then the beat is lost.
+    if isinstance(target, Pid) or whereis(target) is not None:
+        send(target, message)
+
+
+async def _apply_later(seconds: float, call: tuple[Any, ...]) -> None:
+    await sleep(seconds)
+    spawn(*call)
+
+
+def _kept(*parts: Any) -> Any:
+    """Copy what a timer keeps, once; each beat sends a copy of that, in which what is `shared` is still itself."""
+    return shared(recopied(parts))
+
+
+def _check_seconds(verb: str, seconds: Any) -> None:
+    if deadline_after(current_record(), seconds) is None:
+        raise ValueError(f"{verb} takes a number of seconds, got {seconds!r}")
+
+
+def _check_interval(verb: str, seconds: Any) -> None:
+    _check_seconds(verb, seconds)
+    if not seconds:
+        raise ValueError(f"{verb} takes more than 0 seconds: a beat of {seconds!r} would leave time for nothing else")
+
+
+def _check_function(verb: str, fn: Any) -> None:
+    if not callable(fn):
+        raise TypeError(f"{verb} takes a function and its arguments, as in {verb}(..., fn, arg); got {fn!r}")
