@@ -5,7 +5,7 @@ The house, floor by floor; a floor knows only those above it in this list:
     core/        values and decisions, pure: terms, patterns, reasons, mailbox, delivery, restarts
     vm/          the engine, the only threads: machine, scheduler, watchdog, traps, shell
     process      the verbs: what a process may say
-    behaviours/  OTP, written with the verbs: gen_server, supervisor, system, group_leader
+    behaviours/  OTP, written with the verbs: gen_server, supervisor, system, timer, group_leader
     testing      deterministic tests for your own servers
     jupyter/     the kernel's side: output into the right cell, errors as Elixir shows them
     cli          the `otplib` command
@@ -19,11 +19,14 @@ from otplib import errors as errors
 from otplib import process as process
 from otplib.behaviours import group_leader as group_leader
 from otplib.behaviours import system as system
+from otplib.behaviours import timer as timer
 from otplib.behaviours.gen_server import GenServer
 from otplib.behaviours.returns import Continue, Ignore, NoReply, Ok, Reply, Stop
 from otplib.behaviours.supervisor import Child, Supervise, Supervisor
 from otplib.core.child_spec import ChildSpec
 from otplib.core.copying import shared
+from otplib.core.reasons import Down, ExitMessage, Raised
+from otplib.core.terms import Atom, Global, Pid, Ref, Via
 from otplib.errors import (
     CallTimeout,
     ChildError,
@@ -41,8 +44,6 @@ from otplib.errors import (
     StartError,
     SystemLimitError,
 )
-from otplib.core.reasons import Down, ExitMessage, Raised
-from otplib.core.terms import Atom, Global, Pid, Ref, Via
 from otplib.process import make_ref, receive, run, self_, send, sleep, spawn, spawn_link, spawn_monitor
 from otplib.vm.machine import Machine
 
@@ -97,6 +98,7 @@ __all__ = [
     "spawn_link",
     "spawn_monitor",
     "system",
+    "timer",
 ]
 
 

@@ -8,21 +8,21 @@ own. The main verbs are importable from `otplib` itself.
 from __future__ import annotations
 
 import builtins
-import inspect
-from _thread import allocate_lock
 from collections.abc import Callable
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
-from typing import Any, Final
+from typing import Any
 
 from otplib.core.copying import copied
-from otplib.core.errors import Exit, MachineError, NameTakenError, NoSuchNameError
-from otplib.core.reasons import Down, Raised
+from otplib.core.errors import Exit, NameTakenError, NoSuchNameError
+from otplib.core.reasons import Down
 from otplib.core.terms import Global, Pid, Ref, Via, parse_pid
+from otplib.vm.addressing import Destination, Name, check_name, check_pid, find_named, registry_of, resolve_destination
 from otplib.vm.context import local
 from otplib.vm.errors import Hibernated, Killed
+from otplib.vm.flags import set_flags
 from otplib.vm.inspecting import info_of
 from otplib.vm.machine import Machine
-from otplib.vm.process_record import NORMAL, ProcessRecord, Status
+from otplib.vm.process_record import ProcessRecord, Status
+from otplib.vm.running import check_function, run
 from otplib.vm.shell import current_machine, current_record, drive
 from otplib.vm.waiting import blocking, deadline_after, from_asyncio, receive, sleep
 
@@ -68,14 +68,6 @@ __all__ = [
     "unregister",
     "whereis",
 ]
-
-Name = str | Global | Via
-Destination = Pid | str | tuple[str, str] | Ref | Global | Via
-
-_RESERVED: Final = frozenset({"", "nil", "true", "false", "undefined"})
-_NOT_CALLED: Final = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
-_PRIORITIES: Final = ("low", "normal", "high", "max")
-
 
 # ---- birth ---------------------------------------------------------------------------------------------------------
 
@@ -127,95 +119,13 @@ def spawn_monitor(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Pi
 def _spawn(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, link: bool = False, monitor: bool = False
 ) -> tuple[ProcessRecord, Ref | None]:
-    _check_function(fn)
+    check_function(fn)
     record = current_record()
     if args:
         args = copied(args)
     if kwargs:
         kwargs = copied(kwargs)
     return record.machine.spawn(fn, args, kwargs, record, link=link, monitor=monitor)
-
-
-def _check_function(fn: Any) -> None:
-    if type(fn) is FunctionType:
-        if not fn.__code__.co_flags & _NOT_CALLED:
-            return
-        raise TypeError(
-            f"a process runs an async def or a plain function, but {fn.__qualname__} is a generator function: "
-            "write `async def` and `await` in place of `yield`"
-        )
-    if isinstance(fn, CoroutineType):
-        name = fn.cr_code.co_name
-        fn.close()
-        raise TypeError(f"spawn takes the function itself, not a call of it: write spawn({name}, ...), not spawn({name}(...))")
-    if isinstance(fn, GeneratorType | AsyncGeneratorType):
-        raise TypeError("a process runs an async def or a plain function, got a generator: write `async def` and `await`")
-    if not callable(fn):
-        raise TypeError(f"expected a function to run as a process, as in spawn(fn, arg); got {fn!r}")
-    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise TypeError(f"a process runs an async def or a plain function, but {fn!r} is a generator function")
-
-
-def run(fn: Callable[..., Any], *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-    """From ordinary code: run `fn(*args)` as a process, block, and give its result or raise its exception.
-
-    Args:
-        fn: an async def or a plain function.
-        timeout: seconds after which the process is killed; None for no limit.
-
-    Raises:
-        Exit: the process ended with any other abnormal reason.
-        TimeoutError: it took too long.
-        MachineError: called inside a process, whose thread must not block: `await` there.
-
-    Example:
-        >>> async def main(n): return n + 1
-        >>> run(main, 1)
-        2
-    """
-    _check_function(fn)
-    carrier = local.carrier
-    if carrier is not None and not carrier.may_block:
-        raise MachineError(
-            f"run(...) blocks its thread, and this is a process: write `await {getattr(fn, '__name__', 'fn')}(...)`, or "
-            "spawn it"
-        )
-    parent = current_record()
-    machine = parent.machine
-    deadline_after(parent, timeout)  # a bad timeout is refused before anything runs
-    done = allocate_lock()
-    done.acquire()
-    outcome: list[Any] = []
-
-    def on_exit(reason: Any, result: Any) -> None:
-        try:
-            outcome.append((reason, copied(result) if reason == "normal" else None))
-        except Exception as error:
-            outcome.append((Raised(error, ()), None))
-        done.release()
-
-    record, _ = machine.spawn(fn, copied(args), copied(kwargs), parent, on_exit=on_exit)
-    try:
-        in_time = machine.scheduler.wait_for(done, timeout)
-    except BaseException:
-        machine.doom(record, "killed")
-        raise
-    if not in_time:
-        machine.doom(record, "killed")
-        raise TimeoutError(f"run({getattr(fn, '__name__', fn)}) was not done within {timeout} s and has been killed")
-    reason, result = outcome[0]
-    return _give_outcome(record.pid, reason, result)
-
-
-def _give_outcome(pid: Pid, reason: Any, result: Any) -> Any:
-    if isinstance(reason, Raised):
-        error = reason.exception
-        if reason.stacktrace:
-            error.add_note("\n".join([f"raised in process {pid!r}:", *(f"    {entry}" for entry in reason.stacktrace)]))
-        raise error
-    if reason == "normal":
-        return result
-    raise Exit(reason)
 
 
 def self_() -> Pid:
@@ -264,55 +174,13 @@ def send(dest: Destination, message: Any) -> Any:
         if record is None or record.pid is not dest:
             record = machine.find(dest)
     else:
-        record = _resolve_destination(machine, dest)
+        record = resolve_destination(machine, dest)
     if record is not None:
         machine.deliver(record, copy)
     return message
 
 
-def _resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | None:
-    if isinstance(dest, Ref):
-        return machine.find_alias(dest)
-    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
-        if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
-            return machine.names.get(dest[0]) if dest[1] == machine.node else None
-    elif isinstance(dest, str | Global | Via):
-        record = _find_named(machine, dest)
-        if record is None:
-            raise NoSuchNameError(f"send to {dest!r}: no process has registered this name")
-        return record
-    raise TypeError(
-        f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
-    )
-
-
-def _find_named(machine: Machine, name: Name) -> ProcessRecord | None:
-    if isinstance(name, str):
-        return machine.names.get(name)
-    if isinstance(name, Global):
-        return machine.global_names.find(name.term)
-    found = _registry_of(name).whereis_name(name.key)
-    return machine.find(found) if found is not None else None
-
-
-def _registry_of(name: Via) -> Any:
-    registry = name.registry
-    if not all(hasattr(registry, verb) for verb in ("register_name", "unregister_name", "whereis_name")):
-        raise TypeError(
-            "expected Via(registry, key) with a registry that offers register_name, unregister_name and whereis_name; "
-            f"got {registry!r}"
-        )
-    return registry
-
-
 # ---- links, monitors, exits ----------------------------------------------------------------------------------------
-
-
-def _check_pid(value: Any, what: str) -> Pid:
-    if not isinstance(value, Pid):
-        hint = "; look a name up with process.whereis(name)" if isinstance(value, str) else ""
-        raise TypeError(f"{what} takes a pid, got {value!r}{hint}")
-    return value
 
 
 def link(pid: Pid) -> bool:
@@ -322,29 +190,29 @@ def link(pid: Pid) -> bool:
         NoProcessError: `pid` is dead and this process does not trap exits; one that does gets an exit message.
     """
     record = current_record()
-    record.machine.link(record, record.machine.find(_check_pid(pid, "process.link")), pid)
+    record.machine.link(record, record.machine.find(check_pid(pid, "process.link")), pid)
     return True
 
 
 def unlink(pid: Pid) -> bool:
     """Take the link to `pid` away; once it returns, no exit message of that link comes. Mirrors `Process.unlink/1`."""
     record = current_record()
-    record.machine.unlink(record, _check_pid(pid, "process.unlink"))
+    record.machine.unlink(record, check_pid(pid, "process.unlink"))
     return True
 
 
 def monitor(target: Pid | str | tuple[str, str], *, alias: bool = False) -> Ref:
     """Ask to be told of the end of `target` by one `Down` message; gives the reference. Mirrors `Process.monitor/1`.
 
-    The dead give `Down` with reason `"noproc"` at once. With `alias=True` the reference is an alias of this process too,
-    until `demonitor` or `unalias`.
+    The dead give `Down` with reason `"noproc"` at once. With `alias=True` the reference is an alias of this process
+    too, until `demonitor` or `unalias`.
 
     Raises:
         TypeError: neither pid, name, nor `(name, node)`.
     """
     record = current_record()
     machine = record.machine
-    ref = machine.new_alias(record) if alias else None
+    ref = machine.aliases.new(record) if alias else None
     if isinstance(target, Pid):
         return machine.monitor(record, machine.find(target), None, ref=ref, pid=target)
     if isinstance(target, str) and target:
@@ -368,7 +236,7 @@ def demonitor(ref: Ref, flush: bool = False) -> bool:
         raise TypeError(f"process.demonitor takes the reference that process.monitor gave; got {ref!r}")
     record = current_record()
     there = record.machine.demonitor(record, ref)
-    record.machine.drop_alias(record, ref)
+    record.machine.aliases.drop(record, ref)
     if flush and not there and record.mailbox is not None:
         record.mailbox.take(lambda message: isinstance(message, Down) and message.ref == ref)
     return there
@@ -377,14 +245,14 @@ def demonitor(ref: Ref, flush: bool = False) -> bool:
 def alias() -> Ref:
     """Give a reference to which messages for this process may be sent, until `unalias`. Mirrors `Process.alias/0`."""
     record = current_record()
-    return record.machine.new_alias(record)
+    return record.machine.aliases.new(record)
 
 
 def unalias(ref: Ref) -> bool:
     """Take an alias back: what is sent to it is dropped from now on. Tells whether it was one. Mirrors
     `Process.unalias/1`."""
     record = current_record()
-    return record.machine.drop_alias(record, ref)
+    return record.machine.aliases.drop(record, ref)
 
 
 def exit(pid: Pid, reason: Any) -> bool:
@@ -395,7 +263,7 @@ def exit(pid: Pid, reason: Any) -> bool:
     Raises:
         TypeError: `pid` is no pid; names are not taken.
     """
-    _check_pid(pid, "process.exit")
+    check_pid(pid, "process.exit")
     record = current_record()
     machine = record.machine
     target = machine.find(pid)
@@ -422,36 +290,10 @@ def flag(**flags: Any) -> Any:
         >>> flag(trap_exit=False)
         False
     """
-    record = current_record()
     if not flags:
         raise TypeError("process.flag takes a flag, as in process.flag(trap_exit=True)")
-    for name, value in flags.items():
-        _check_flag(name, value)
-    old: dict[str, Any] = {}
-    for name, value in flags.items():
-        if name == "trap_exit":
-            old[name], record.trapping = record.trapping, value
-        elif name == "priority":
-            old[name], record.priority = record.priority, NORMAL if value == NORMAL else value
-        else:
-            old[name] = record.limit
-            record.machine.guard(record, value)
-            record.limit = value
+    old = set_flags(current_record(), flags)
     return old if len(old) > 1 else old.popitem()[1]
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if name == "trap_exit":
-        if not isinstance(value, bool):
-            raise TypeError(f"the flag trap_exit takes True or False, got {value!r}")
-    elif name == "priority":
-        if value not in _PRIORITIES:
-            raise ValueError(f"the flag priority takes one of {', '.join(_PRIORITIES)}; got {value!r}")
-    elif name == "max_mailbox":
-        if value is not None and (type(value) is not int or value < 0):
-            raise TypeError(f"the flag max_mailbox takes a number of messages or None, got {value!r}")
-    else:
-        raise TypeError(f"no process flag {name!r}; there are trap_exit, priority and max_mailbox")
 
 
 # ---- looking -------------------------------------------------------------------------------------------------------
@@ -460,7 +302,7 @@ def _check_flag(name: str, value: Any) -> None:
 def alive(pid: Pid) -> bool:
     """Tell whether a process lives. Mirrors `Process.alive?/1`."""
     machine = current_machine()
-    return machine.alive(machine.find(_check_pid(pid, "process.alive")))
+    return machine.alive(machine.find(check_pid(pid, "process.alive")))
 
 
 def info(pid: Pid, *items: str) -> Any:
@@ -475,7 +317,7 @@ def info(pid: Pid, *items: str) -> Any:
         {'links': [], 'trap_exit': False}
     """
     machine = current_machine()
-    record = machine.find(_check_pid(pid, "process.info"))
+    record = machine.find(check_pid(pid, "process.info"))
     if not machine.alive(record):
         return None
     assert record is not None
@@ -512,26 +354,19 @@ def register(pid: Pid, name: Name) -> bool:
         NameTakenError: the name is taken, the process is dead, or it has a name already.
         TypeError, ValueError: not a name, or a reserved one.
     """
-    _check_pid(pid, "process.register")
+    check_pid(pid, "process.register")
     machine = current_machine()
     record = machine.find(pid)
     if isinstance(name, Global):
         if not machine.global_names.register(name.term, record):
             raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
     elif isinstance(name, Via):
-        if not _registry_of(name).register_name(name.key, pid):
+        if not registry_of(name).register_name(name.key, pid):
             raise NameTakenError(f"could not register {pid!r} as {name!r}: the name is taken, or the process dead")
     else:
-        _check_name(name)
+        check_name(name)
         machine.register(record, name, pid)
     return True
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f'a name is a str, Global(term) or Via(registry, key); got {name!r}: write name="worker"')
-    if name in _RESERVED:
-        raise ValueError(f"the name {name!r} is reserved: take another one")
 
 
 def unregister(name: Name) -> bool:
@@ -545,9 +380,9 @@ def unregister(name: Name) -> bool:
         machine.global_names.unregister(name.term)
         return True
     if isinstance(name, Via):
-        _registry_of(name).unregister_name(name.key)
+        registry_of(name).unregister_name(name.key)
         return True
-    _check_name(name)
+    check_name(name)
     if not machine.unregister(name):
         raise NoSuchNameError(f"unregister {name!r}: no process has registered this name")
     return True
@@ -556,9 +391,9 @@ def unregister(name: Name) -> bool:
 def whereis(name: Name) -> Pid | None:
     """Give the pid of a name, None if nobody has it. Mirrors `Process.whereis/1`."""
     if not isinstance(name, Global | Via):
-        _check_name(name)
+        check_name(name)
     machine = current_machine()
-    record = _find_named(machine, name)
+    record = find_named(machine, name)
     return record.pid if record is not None and record.state is not Status.DEAD else None
 
 
@@ -626,7 +461,7 @@ def _set_timer(ref: Ref, dest: Any, message: Any, seconds: float) -> Ref:
 
 def _find_later(machine: Machine, dest: Any) -> ProcessRecord | None:
     try:
-        return _resolve_destination(machine, dest)
+        return resolve_destination(machine, dest)
     except Exception:  # nobody has the name; or a registry failed, which the scheduler's thread must survive
         return None
 
@@ -696,10 +531,10 @@ def group_leader(pid: Pid | None = None, leader: Pid | None = None) -> Pid | Non
     machine = record.machine
     if pid is None:
         return machine.leader_of(record)
-    target = machine.find(_check_pid(pid, "process.group_leader"))
+    target = machine.find(check_pid(pid, "process.group_leader"))
     if leader is None:
         return machine.leader_of(target) if target is not None else None
-    _check_pid(leader, "process.group_leader")
+    check_pid(leader, "process.group_leader")
     if target is not None:
         target.leader = leader
         if not machine.is_built_in(leader):
@@ -728,9 +563,11 @@ def hibernate(fn: Callable[..., Any] | None = None, *args: Any, **kwargs: Any) -
     """
     record = current_record()
     if fn is not None:
-        _check_function(fn)
+        check_function(fn)
         if record.is_shell:
-            raise ValueError("hibernate(fn) drops what a process is in the middle of: that of a shell cannot be dropped")
+            raise ValueError(
+                "hibernate(fn) drops what a process is in the middle of: that of a shell cannot be dropped"
+            )
         raise Hibernated(fn, args, kwargs)
     mailbox = record.mailbox
     if mailbox is not None and not mailbox.saved:
@@ -745,7 +582,7 @@ def suspend(pid: Pid) -> bool:
         ValueError: `pid` is dead, a shell, or this process itself.
     """
     machine = current_machine()
-    target = machine.find(_check_pid(pid, "process.suspend"))
+    target = machine.find(check_pid(pid, "process.suspend"))
     if target is None or target.is_shell or target is current_record():
         raise ValueError(f"cannot suspend {pid!r}: it is dead, a shell, or oneself")
     machine.suspensions.add(current_record(), target)
@@ -759,7 +596,7 @@ def resume(pid: Pid) -> bool:
         ValueError: this process has not suspended `pid`.
     """
     machine = current_machine()
-    target = machine.find(_check_pid(pid, "process.resume"))
+    target = machine.find(check_pid(pid, "process.resume"))
     if target is None or not machine.suspensions.lift(current_record(), target):
         raise ValueError(f"cannot resume {pid!r}: {current_record().pid!r} has not suspended it")
     return True

@@ -12,8 +12,9 @@ from otplib.vm.process_record import ProcessRecord
 class Debugging:
     """Counts and prints the events of one server."""
 
-    def __init__(self, record: ProcessRecord) -> None:
+    def __init__(self, record: ProcessRecord, name: Any) -> None:
         self._record = record
+        self._name = name if isinstance(name, str) else inspect_term(name)
         self._tracing = False
         self._counting = False
         self._since = ""
@@ -26,38 +27,36 @@ class Debugging:
         """Nothing is watched any more."""
         return not self._tracing and not self._counting
 
-    def ask(self, request: Any) -> tuple[str, Any]:
-        """Carry out `("trace", bool)` or `("statistics", bool | "get")`."""
+    def ask(self, request: Any) -> Any:
+        """Carry out `("trace", bool)` or `("statistics", bool | "get")`.
+
+        Raises:
+            ValueError: any other request.
+        """
         word, value = request if isinstance(request, tuple) and len(request) == 2 else (request, None)
         if word == "trace":
             self._tracing = bool(value)
-            return ("ok", None)
+            return None
         if word == "statistics":
             return self._statistics(value)
-        return ("error", ValueError(f"no system request {request!r}"))
+        raise ValueError(f"no system request {request!r}")
 
-    def _statistics(self, value: Any) -> tuple[str, Any]:
+    def _statistics(self, value: Any) -> Any:
         if value == "get":
             if not self._counting:
-                return ("ok", "no_statistics")
-            return (
-                "ok",
-                {
-                    "start_time": self._since,
-                    "current_time": time.strftime("%Y-%m-%d %H:%M:%S"),
-                    "reductions": self._record.reductions - self._reductions,
-                    "messages_in": self._messages_in,
-                    "messages_out": self._messages_out,
-                },
-            )
+                return "no_statistics"
+            return {
+                "start_time": self._since,
+                "current_time": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "reductions": self._record.reductions - self._reductions,
+                "messages_in": self._messages_in,
+                "messages_out": self._messages_out,
+            }
         self._counting = bool(value)
         self._since = time.strftime("%Y-%m-%d %H:%M:%S")
         self._reductions = self._record.reductions
         self._messages_in = self._messages_out = 0
-        return ("ok", None)
-
-    def _name(self) -> str:
-        return self._record.name or repr(self._record.pid)
+        return None
 
     def got(self, kind: str, message: Any, caller: Any) -> None:
         """Note a message that came in."""
@@ -65,15 +64,15 @@ class Debugging:
         if self._tracing:
             what = " ".join(word for word in ("got", kind, inspect_term(message)) if word)
             origin = f" from {caller[0]!r}" if caller is not None else ""
-            print(f"*DBG* {self._name()} {what}{origin}")
+            print(f"*DBG* {self._name} {what}{origin}")
 
     def sent(self, value: Any, caller: Any, state: Any) -> None:
         """Note an answer."""
         self._messages_out += 1
         if self._tracing:
-            print(f"*DBG* {self._name()} sent {inspect_term(value)} to {caller[0]!r}, new state {inspect_term(state)}")
+            print(f"*DBG* {self._name} sent {inspect_term(value)} to {caller[0]!r}, new state {inspect_term(state)}")
 
     def changed(self, state: Any) -> None:
         """Note a new state without an answer."""
         if self._tracing:
-            print(f"*DBG* {self._name()} new state {inspect_term(state)}")
+            print(f"*DBG* {self._name} new state {inspect_term(state)}")

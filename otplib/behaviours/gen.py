@@ -1,4 +1,4 @@
-"""What all behaviours share: starting a process that reports when it is ready, and asking one and waiting for its answer.
+"""What all behaviours share: starting a process that reports when it is ready, and asking one for an answer.
 
 Mirrors OTP's `gen` and the start protocol of `proc_lib`. The wire shapes are OTP's, so a BEAM node can ask and answer:
 
@@ -22,8 +22,10 @@ from otplib.core.delivery import copied_reason
 from otplib.core.errors import CallTimeout, Exit, StartError
 from otplib.core.reasons import ExitMessage
 from otplib.core.terms import Global, Pid, Ref, Via
-from otplib.process import Name, demonitor, exit, register, unlink, unregister, whereis
-from otplib.vm.machine import Alias, Machine
+from otplib.process import demonitor, exit, register, unlink, unregister, whereis
+from otplib.vm.addressing import Name
+from otplib.vm.aliases import Alias
+from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
 from otplib.vm.waiting import deadline_after, take_reply
@@ -71,7 +73,7 @@ class Starter:
 
     def _tell(self, outcome: tuple[str, Any]) -> None:
         machine = current_record().machine
-        waiting = machine.find_alias(self._tag)
+        waiting = machine.aliases.take(self._tag)
         if waiting is not None:
             machine.deliver(waiting, (self._tag, outcome))
 
@@ -106,8 +108,10 @@ async def start(
     deadline = deadline_after(record, timeout)
     if name is not None and (holder := whereis(name)) is not None:
         raise StartError(("already_started", holder))
-    tag = machine.new_alias(record)
-    known = {"$initial_call": initial_call, "$ancestors": _ancestors_below(record)} if initial_call is not None else None
+    tag = machine.aliases.new(record)
+    known = (
+        {"$initial_call": initial_call, "$ancestors": _ancestors_below(record)} if initial_call is not None else None
+    )
     starter = Starter(record.pid if link else None, tag, name, known)
     mark = record.mailbox.mark() if record.mailbox is not None else 0
     child, _ = machine.spawn(_begin, (body, starter, copied(args)), {}, record, link=link)
@@ -168,7 +172,7 @@ def check_server_name(name: Any) -> None:
         return
     if not isinstance(name, str):
         raise TypeError(
-            f"expected name to be None, a str, Global(term) or Via(registry, key); got {name!r}: write name=\"worker\""
+            f'expected name to be None, a str, Global(term) or Via(registry, key); got {name!r}: write name="worker"'
         )
     if name in ("", "nil", "true", "false", "undefined"):
         raise ValueError(f"the name {name!r} is reserved: take another one")
@@ -216,15 +220,15 @@ async def call(
         raise Exit((why_unreachable(machine, server), exited_in))
     mailbox = record.mailbox
     mark = mailbox.mark() if mailbox is not None else 0
-    tag = machine.open_call(record, target)
+    tag = machine.aliases.open_call(record, target)
     machine.deliver(target, (label, (record.pid, tag), copy))
     try:
         answer = await take_reply(record, tag, mark, deadline)
     except BaseException:
-        machine.close_call(target, tag)
+        machine.aliases.close_call(target, tag)
         flush_answer(record, tag)
         raise
-    unanswered = machine.close_call(target, tag)
+    unanswered = machine.aliases.close_call(target, tag)
     if answer is None:
         if unanswered:
             raise CallTimeout(("timeout", exited_in))
@@ -269,6 +273,6 @@ def reply(caller: Caller, value: Any) -> None:
     machine = current_record().machine
     pid, tag = caller
     copy = copied(value)  # first, for it may fail, and then the caller must be told of the end of this process
-    waiting = machine.find_alias(tag) if isinstance(tag, Alias) else machine.find(pid)
+    waiting = machine.aliases.take(tag) if isinstance(tag, Alias) else machine.find(pid)
     if waiting is not None:
         machine.deliver(waiting, (tag, copy))

@@ -8,9 +8,9 @@
 | `handle_call(request, caller, state)` | `Reply(value, state)` | the caller gets the value |
 | | `NoReply(state)` | somebody calls `GenServer.reply(caller, value)` later |
 | | `Stop(reason, state[, reply=value])` | the caller gets the value, if any; then `terminate` |
-| `handle_cast(request, state)`, `handle_info(message, state)`, `handle_continue(arg, state)` | `NoReply(state)` | goes on |
-| | `Stop(reason, state)` | `terminate`, then the process ends with the reason |
-| `terminate(reason, state)` | anything | runs before the end, but not when an exit signal kills a server that does not trap exits |
+| `handle_cast(request, state)`, `handle_info(message, state)` | `NoReply(state)` | goes on |
+| `handle_continue(arg, state)` | `Stop(reason, state)` | `terminate`, then the process ends with the reason |
+| `terminate(reason, state)` | anything | runs before the end, unless a signal kills a server that does not trap exits |
 | `code_change(old_version, state, extra)` | `Ok(state)` | asked for by `system.change_code` |
 | `format_status(status)` | a dict | what reports and `system.get_status` show |
 
@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from otplib.behaviours import gen
 from otplib.behaviours.gen import Caller, Server, Starter
@@ -39,15 +39,14 @@ from otplib.core.errors import CallTimeout, Exit
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import Down
 from otplib.core.terms import Global, Pid, Ref, Via
-from otplib.process import Name, demonitor, whereis
-from otplib.vm.machine import Alias
+from otplib.process import demonitor, whereis
+from otplib.vm.addressing import Name
+from otplib.vm.aliases import Alias
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
 from otplib.vm.waiting import deadline_after, take_reply
 
 log = logging.getLogger("otplib")
-
-_UNSET: Final = object()
 
 
 class GenServer:
@@ -71,17 +70,19 @@ class GenServer:
     report_kind: ClassVar[str] = "GenServer"
     _spec_defaults: ClassVar[dict[str, Any]] = {}
 
-    def __init_subclass__(cls, *, id: Any = _UNSET, restart: Any = _UNSET, shutdown: Any = _UNSET, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        given = {"id": id, "restart": restart, "shutdown": shutdown}
+    def __init_subclass__(cls, **options: Any) -> None:
         # A subclass of a subclass inherits the manner of supervision, but not the id: two children need two ids.
-        inherited = {key: value for key, value in cls._spec_defaults.items() if key != "id"}
-        cls._spec_defaults = {**inherited, **{key: value for key, value in given.items() if value is not _UNSET}}
+        defaults = {name: value for name, value in cls._spec_defaults.items() if name != "id"}
+        for name in ("id", "restart", "shutdown", "significant"):
+            if name in options:
+                defaults[name] = options.pop(name)
+        super().__init_subclass__(**options)
+        cls._spec_defaults = defaults
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
-            f"a GenServer's self holds no state, so self.{name} cannot be set: put it into the state that the callbacks "
-            "take and return, as in return NoReply({**state, ...})"
+            f"a GenServer's self holds no state, so self.{name} cannot be set: put it into the state that the "
+            "callbacks take and return, as in return NoReply({**state, ...})"
         )
 
     # ---- callbacks -------------------------------------------------------------------------------------------
@@ -300,7 +301,7 @@ class RequestId:
         target = gen.find_server(machine, server)
         copy = copied(request)
         # Not a call's tag, as nobody waits: should this process end first, alias and monitor end with it.
-        self.tag: Alias = machine.new_alias(record)
+        self.tag: Alias = machine.aliases.new(record)
         self._record = record
         if target is None:
             why = gen.why_unreachable(machine, server)

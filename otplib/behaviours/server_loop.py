@@ -10,37 +10,44 @@ import logging
 import sys
 from collections.abc import Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from otplib import process
 from otplib.behaviours.debugging import Debugging
 from otplib.behaviours.gen import Caller, Starter, reply
 from otplib.behaviours.returns import NO_REPLY, Continue, Ignore, NoReply, Ok, Reply, Stop
 from otplib.core import reports
-from otplib.core.errors import Exit
+from otplib.core.copying import copied
+from otplib.core.errors import CopyError, Exit
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import ExitMessage, capture, is_quiet
+from otplib.core.terms import Global, Via
 from otplib.process import receive
-from otplib.vm.errors import Killed
+from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.inspecting import stack_of_process
 from otplib.vm.shell import current_record
+from otplib.vm.waiting import deadline_after
 
 if TYPE_CHECKING:
     from otplib.behaviours.gen_server import GenServer
 
 log = logging.getLogger("otplib")
 
-#: Exceptions that are the engine's and end the process as they are.
-_PASSING = (Killed, GeneratorExit)
+#: Exceptions that are the engine's and take effect as they are.
+_PASSING = (Killed, GeneratorExit, Hibernated)
+
+#: Stands for a time-out: sleep without a coroutine until a message comes.
+_HIBERNATE: Final = -1.0
 
 
 class ServerEnd(BaseException):
-    """Carries the reason from a callback to the end of the loop."""
+    """Carries the reason from a callback to the end of the loop, and what the last caller is to get after all."""
 
-    def __init__(self, reason: Any, hint: str | None = None) -> None:
+    def __init__(self, reason: Any, hint: str | None = None, answer: Any = NO_REPLY) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.answer = answer
 
 
 class ServerLoop:
@@ -48,14 +55,18 @@ class ServerLoop:
 
     def __init__(self, cls: type[GenServer], starter: Starter) -> None:
         self.record = current_record()
-        self.parent = starter.parent
+        self.parent = starter.parent if starter.parent is not None else self.record.pid
+        self.name = starter.name
         self.state: Any = None
         self.debugging: Debugging | None = None
         self.suspended = False
         #: What the crash report shows as last message, and who is waiting for an answer to it.
         self.last_message: Any = None
         self.caller: Caller | None = None
+        #: How long each wait for a message may last, since the last callback; None for ever.
         self.timeout: float | None = None
+        #: It has just been woken from hibernation.
+        self._awake = False
         self._adopt(cls)
 
     def _adopt(self, cls: type[GenServer]) -> None:
@@ -81,32 +92,40 @@ class ServerLoop:
 
     async def run(self, starter: Starter, arg: Any) -> None:
         """Initialise, report, serve, terminate."""
-        follow = await self._initialise(starter, arg)
-        try:
-            await self._serve(follow)
-        except ServerEnd as end:
-            reason, hint = end.reason, end.hint
-        await self._terminate(reason, hint)
+        await self._live(await self._initialise(starter, arg))
 
     async def _initialise(self, starter: Starter, arg: Any) -> Continue | None:
+        self.renew()  # a child spec made before the class was defined again starts the new one
         try:
             outcome = await self._invoke(self.module.init, arg)
+            if type(outcome) is Ok:
+                self.state = outcome.state
+                follow = self._take_over(outcome)
+                starter.ready()
+                return follow
         except ServerEnd as end:
-            starter.fail(end.reason)
-            raise Exit(end.reason) from None
-        if type(outcome) is Ok:
-            self.state = outcome.state
-            self._take_over(outcome)
-            starter.ready()
-            return outcome.then
-        if type(outcome) is Ignore:
-            starter.ignore()
-            raise Exit("normal")
-        reason = outcome.reason if type(outcome) is Stop else ("bad_return_value", outcome)
+            reason = end.reason
+        else:
+            if type(outcome) is Ignore:
+                starter.ignore()
+                raise Exit("normal")
+            reason = outcome.reason if type(outcome) is Stop else ("bad_return_value", outcome)
         starter.fail(reason)
         raise Exit(reason)
 
+    async def _live(self, follow: Continue | None = None) -> None:
+        try:
+            await self._serve(follow)
+        except ServerEnd as caught:
+            end = caught.with_traceback(None)
+        caller = self.caller
+        reason = await self._terminate(end)
+        if end.answer is not NO_REPLY and caller is not None:
+            reply(caller, end.answer)  # after `terminate`, as OTP does
+        raise Exit(reason)
+
     async def _serve(self, follow: Continue | None) -> None:
+        callback: Callable[[Any, Any], Any]
         while True:
             if follow is not None:
                 callback, argument, name = self.module.handle_continue, follow.arg, "handle_continue"
@@ -141,9 +160,15 @@ class ServerLoop:
             follow = self._carry_out(outcome, name)
 
     async def _receive_in_time(self) -> Any:
-        timeout, self.timeout = self.timeout, None
+        # `self.timeout` stays until a callback has run: a system request does not count as a message (sys.erl).
+        if self.timeout == _HIBERNATE:
+            if not self._awake:
+                self._awake = True
+                process.hibernate(self._live)
+            self._awake = False
+            return await receive()
         try:
-            return await receive(timeout=timeout)
+            return await receive(timeout=self.timeout)
         except TimeoutError:
             return "timeout"
 
@@ -159,19 +184,20 @@ class ServerLoop:
             outcome = self.module.handle_call(request, caller, self.state)
             if type(outcome) is CoroutineType:
                 outcome = await outcome
+            if type(outcome) is Reply:
+                reply(caller, outcome.value)
+                self.state = outcome.state
+                if self.debugging is not None:
+                    self.debugging.sent(outcome.value, caller, self.state)
+                self.caller = None
+                if outcome.timeout is None and outcome.then is None and not outcome.hibernate:
+                    self.timeout = None
+                    return None
+                return self._take_over(outcome)
+            if type(outcome) is Stop and outcome.reply is not NO_REPLY:
+                copied(outcome.reply)  # what cannot be copied crashes here, while there is still somebody to report it
         except BaseException as error:
             raise self._end_of(error) from None
-        if type(outcome) is Reply:
-            self.state = outcome.state
-            reply(caller, outcome.value)
-            if self.debugging is not None:
-                self.debugging.sent(outcome.value, caller, self.state)
-            self.caller = None
-            if outcome.timeout is None and outcome.then is None and not outcome.hibernate:
-                return None
-            return self._take_over(outcome)
-        if type(outcome) is Stop and outcome.reply is not NO_REPLY:
-            reply(caller, outcome.reply)
         return self._carry_out(outcome, "handle_call", "Reply(value, state), NoReply(state) or Stop(reason, state)")
 
     async def _invoke(self, callback: Callable[..., Any], *args: Any) -> Any:
@@ -185,9 +211,11 @@ class ServerLoop:
 
     def _end_of(self, error: BaseException) -> BaseException:
         """Give what a callback's exception means: the end of the server, or of the process as it is."""
-        if isinstance(error, _PASSING):
+        if isinstance(error, (*_PASSING, ServerEnd)):
             return error
-        if isinstance(error, ServerEnd):
+        if (
+            self.record.doom is not None
+        ):  # it is being closed, and a `finally` failed: no `terminate`, no report of ours
             return error
         if isinstance(error, Exit):
             return ServerEnd(error.reason)
@@ -205,7 +233,7 @@ class ServerLoop:
             return self._take_over(outcome)
         if kind is Stop:
             self.state = outcome.state
-            raise ServerEnd(outcome.reason)
+            raise ServerEnd(outcome.reason, answer=outcome.reply)
         hint = f"{callback} must return {expected}; it returned {inspect_term(outcome)}"
         if outcome is None:
             hint += ": did no case match, or is a return missing?"
@@ -215,9 +243,14 @@ class ServerLoop:
         """Note what the return asks for besides the state."""
         if outcome.then is not None and type(outcome.then) is not Continue:
             raise ServerEnd(("bad_return_value", outcome), f"then= takes Continue(arg), got {outcome.then!r}")
-        if outcome.hibernate:
-            process.hibernate()
         self.timeout = outcome.timeout
+        if outcome.timeout is not None:
+            try:
+                deadline_after(self.record, outcome.timeout)
+            except (TypeError, ValueError) as error:
+                raise ServerEnd(("bad_return_value", outcome), f"timeout= {error}") from None
+        elif outcome.hibernate:
+            self.timeout = _HIBERNATE
         return outcome.then
 
     # ---- system requests -------------------------------------------------------------------------------------
@@ -241,79 +274,94 @@ class ServerLoop:
             self.last_message = []
             reply(caller, "ok")
             raise ServerEnd(request[1])
+        try:
+            answer = ("ok", await self._ask(word, request))
+        except _PASSING:
+            raise
+        except BaseException as error:  # told to whoever asked: the server is none the worse for it
+            answer = ("error", capture(error, str).exception)
+        try:
+            reply(caller, answer)
+        except CopyError as error:  # a state may hold what no other process can have
+            reply(caller, ("error", CopyError(str(error))))
+
+    async def _ask(self, word: Any, request: Any) -> Any:
         if word == "get_state":
-            reply(caller, ("ok", self.state))
-        elif word == "replace_state":
-            reply(caller, self._replace_state(request[1]))
-        elif word == "get_status":
-            reply(caller, ("ok", self._status()))
-        elif word == "change_code":
-            reply(caller, await self._change_code(request[1], request[2]))
-        elif word in ("suspend", "resume"):
+            return self.state
+        if word == "replace_state":
+            self.state = request[1](self.state)
+            return self.state
+        if word == "get_status":
+            return await self._status()
+        if word == "change_code":
+            return await self._change_code(request[1], request[2])
+        if word in ("suspend", "resume"):
             self.suspended = word == "suspend"
-            reply(caller, ("ok", None))
-        else:
-            if self.debugging is None:
-                self.debugging = Debugging(self.record)
-            reply(caller, self.debugging.ask(request))
+            return None
+        if self.debugging is None:
+            self.debugging = Debugging(self.record, self._plain_name())
+        try:
+            return self.debugging.ask(request)
+        finally:
             if self.debugging.is_off:
                 self.debugging = None
 
-    def _replace_state(self, fn: Callable[[Any], Any]) -> tuple[str, Any]:
-        try:
-            self.state = fn(self.state)
-        except Exception as error:
-            return ("error", error)
-        return ("ok", self.state)
-
-    async def _change_code(self, old_version: Any, extra: Any) -> tuple[str, Any]:
+    async def _change_code(self, old_version: Any, extra: Any) -> None:
         self.renew()
-        try:
-            outcome = self.module.code_change(old_version, self.state, extra)
-            if type(outcome) is CoroutineType:
-                outcome = await outcome
-        except Exception as error:
-            return ("error", error)
+        outcome = self.module.code_change(old_version, self.state, extra)
+        if type(outcome) is CoroutineType:
+            outcome = await outcome
         if type(outcome) is not Ok:
-            return ("error", TypeError(f"code_change must return Ok(state); it returned {outcome!r}"))
+            raise TypeError(f"code_change must return Ok(state); it returned {outcome!r}")
         self.state = outcome.state
-        return ("ok", None)
 
-    def _status(self) -> dict[str, Any]:
-        formatted = self._format_status({"state": self.state})
+    async def _status(self) -> dict[str, Any]:
+        formatted = await self._format_status({"state": self.state})
         return {
             "module": "gen_server",
             "status": "suspended" if self.suspended else "running",
             "parent": self.parent,
             "class": self.cls,
             "pid": self.record.pid,
-            "name": self.record.name,
+            "name": self.name,
             **formatted,
         }
 
-    def _format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+    async def _format_status(self, status: dict[str, Any]) -> dict[str, Any]:
         """Let the user's class hide or shorten what reports show; a broken one is left out of it."""
         try:
-            formatted = self.module.format_status(dict(status))
-        except Exception:
+            formatted: Any = self.module.format_status(dict(status))
+            if type(formatted) is CoroutineType:
+                formatted = await formatted
+        except _PASSING:
+            raise
+        except BaseException:
             return status
         return {**status, **formatted} if isinstance(formatted, dict) else status
 
+    def _plain_name(self) -> Any:
+        """Give what reports call this server: the name it was started under, without `Global` or `Via`; or its pid."""
+        name = self.name
+        if isinstance(name, Global):
+            return name.term
+        return tuple(name) if isinstance(name, Via) else self.record.pid if name is None else name
+
     # ---- the end ---------------------------------------------------------------------------------------------
 
-    async def _terminate(self, reason: Any, hint: str | None) -> None:
-        last, caller = self.last_message, self.caller
+    async def _terminate(self, end: ServerEnd) -> Any:
+        """Run the callback, report an end that nobody asked for, and give the reason that counts."""
+        self.renew()
         try:
-            await self._invoke(self.module.terminate, reason, self.state)
-        except ServerEnd as end:
-            reason = end.reason
-        if not is_quiet(reason):
-            self._report(reason, last, caller, hint)
-        raise Exit(reason)
+            await self._invoke(self.module.terminate, end.reason, self.state)
+        except ServerEnd as worse:
+            end = worse
+        if not is_quiet(end.reason):
+            await self._report(end.reason, self.last_message, self.caller, end.hint)
+        return end.reason
 
-    def _report(self, reason: Any, last: Any, caller: Caller | None, hint: str | None) -> None:
-        formatted = self._format_status({"state": self.state, "message": last, "reason": reason})
-        who = reports.describe_process(self.record.pid, self.record.name)
+    async def _report(self, reason: Any, last: Any, caller: Caller | None, hint: str | None) -> None:
+        formatted = await self._format_status({"state": self.state, "message": last, "reason": reason})
+        who = inspect_term(self._plain_name())
         client = _describe_client(self.record.machine, caller)
         text = reports.server_crash(
             self.cls.report_kind,

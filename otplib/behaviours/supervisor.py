@@ -24,8 +24,9 @@ from typing import Any, ClassVar, Final
 
 from otplib.behaviours.gen_server import GenServer
 from otplib.behaviours.supervisor_server import SupervisorServer
-from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, describe_fault, names_fault, normalise
+from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, normalise
 from otplib.core.errors import ChildError, StartError
+from otplib.core.faults import describe_fault, names_fault
 from otplib.core.inspection import inspect_term
 from otplib.core.restarts import STRATEGY_WORDS, Strategy, Supervise
 from otplib.core.terms import Global, Pid, Via

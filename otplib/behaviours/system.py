@@ -38,7 +38,7 @@ async def replace_state(server: Server, fn: Callable[[Any], Any], timeout: float
 
 
 async def get_status(server: Server, timeout: float | None = TIMEOUT) -> dict[str, Any]:
-    """Give what a server says of itself: module, status, parent, class, pid, name, state. Mirrors `:sys.get_status/1`."""
+    """Give what a server says of itself: status, parent, class, pid, name, state. Mirrors `:sys.get_status/1`."""
     status: dict[str, Any] = await _ask("get_status", server, "get_status", timeout)
     return status
 

@@ -5,6 +5,7 @@
 | `send_interval(seconds, message)` | the message comes every so many seconds, until `cancel` or its receiver's end |
 | `apply_after(seconds, fn, *args)` | after so many seconds a process of its own calls the function, if not cancelled |
 | `apply_interval(seconds, fn, *args)` | every so many seconds one does, until `cancel` or the end of who asked |
+| `hours(n)`, `minutes(n)`, `seconds(n)` | so many seconds |
 | `await tc(fn, *args)` | calls the function, gives the seconds it took and its result |
 
 Each timer is a small process. So it is in the process table for all to see, and to cancel it is to end it. Its times
@@ -24,7 +25,17 @@ from otplib.process import exit, monitor, receive, self_, send, sleep, spawn, wh
 from otplib.vm.shell import current_record
 from otplib.vm.waiting import deadline_after
 
-__all__ = ["TimerRef", "apply_after", "apply_interval", "cancel", "send_interval", "tc"]
+__all__ = [
+    "TimerRef",
+    "apply_after",
+    "apply_interval",
+    "cancel",
+    "hours",
+    "minutes",
+    "seconds",
+    "send_interval",
+    "tc",
+]
 
 
 class TimerRef(NamedTuple):
@@ -135,6 +146,26 @@ async def tc(fn: Callable[..., Any], *args: Any) -> tuple[float, Any]:
     if inspect.isawaitable(result):
         result = await result
     return now() - start, result
+
+
+def hours(n: float) -> float:
+    """Give `n` hours in seconds. Mirrors `:timer.hours/1`, which gives milliseconds.
+
+    Example:
+        >>> hours(1), minutes(1), seconds(1)
+        (3600, 60, 1)
+    """
+    return n * 3600
+
+
+def minutes(n: float) -> float:
+    """Give `n` minutes in seconds. Mirrors `:timer.minutes/1`."""
+    return n * 60
+
+
+def seconds(n: float) -> float:
+    """Give `n` seconds in seconds, for a text that speaks of all three. Mirrors `:timer.seconds/1`."""
+    return n
 
 
 async def _beat(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from otplib.core.faults import describe_fault
 from otplib.core.inspection import inspect_call, inspect_term
 from otplib.core.terms import Pid, Ref
 
@@ -59,7 +60,7 @@ class ExitMessage(NamedTuple):
 
 
 def _is_own(filename: str, function: str) -> bool:
-    return filename.startswith(_OWN_FOLDER) or filename.startswith("<frozen ")
+    return filename.startswith((_OWN_FOLDER, "<frozen "))
 
 
 _OWN_FOLDER = __file__.rsplit("core", 1)[0]
@@ -76,11 +77,12 @@ def capture(error: BaseException, describe_file: Callable[[str], str]) -> Raised
         for frame, line in traceback.walk_tb(error.__traceback__)
         if not _is_own(frame.f_code.co_filename, frame.f_code.co_name)
     ]
-    _drop_frames(error)
+    drop_frames(error)
     return Raised(error, tuple(entries[: -MAX_TRACE - 1 : -1]))
 
 
-def _drop_frames(error: BaseException) -> None:
+def drop_frames(error: BaseException) -> None:
+    """Let go of every frame an exception holds, and its cause and context."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -189,8 +191,6 @@ _PAIRS: Final = {
     "shutdown": "shutdown: {}",
     "already_started": "already started: {}",
     "bad_return_value": "bad return value: {}",
-    "start_spec": "bad child specification, got: {}",
-    "supervisor_data": "bad supervisor configuration, got: {}",
 }
 
 
@@ -200,6 +200,13 @@ def _plain(reason: Any) -> str:
     if isinstance(reason, tuple) and len(reason) == 2 and isinstance(reason[0], str):
         if reason[0] == "nodedown":
             return f"no connection to {reason[1]}"
+        if reason[0] == "start_spec":
+            return "bad child specification, " + describe_fault(reason[1])
+        if reason[0] == "supervisor_data":
+            return "bad supervisor configuration, " + describe_fault(reason[1])
+        if reason[0] == "bad_return" and isinstance(reason[1], tuple) and len(reason[1]) == 3:
+            module, function, value = reason[1]
+            return f"{inspect_term(module)}.{function}/1 returned a bad value: {inspect_term(value)}"
         shape = _PAIRS.get(reason[0])
         if shape is not None:
             return shape.format(inspect_term(reason[1]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 NO_NODE: Final = "nonode@nohost"
 
@@ -27,7 +27,7 @@ class Atom(str):
 
     __slots__ = ()
 
-    _interned: dict[str, Atom] = {}
+    _interned: ClassVar[dict[str, Atom]] = {}
 
     def __new__(cls, text: str) -> Atom:
         if not isinstance(text, str):
@@ -40,7 +40,7 @@ class Atom(str):
 
     def __repr__(self) -> str:
         plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_@]*[?!]?", self)
-        return f":{str(self)}" if plain else f':"{str(self)}"'
+        return f":{self!s}" if plain else f':"{self!s}"'
 
     def __reduce__(self) -> tuple[type[Atom], tuple[str]]:
         return Atom, (str(self),)

@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -117,7 +118,7 @@ class Bridge:
         self._latest: output.Parent | None = None
         #: The exception that was last shown as an interrupt.
         self._interrupted: BaseException | None = None
-        self._handles_cancel = False
+        self._handles_errors = False
 
     # ---- in and out ------------------------------------------------------------------------------------------
 
@@ -130,8 +131,8 @@ class Bridge:
         self.ip.events.register("post_run_cell", self.end_cell)
         logging.getLogger("otplib").addHandler(self.reports)
         if not self.ip.custom_exceptions:  # there is room for one handler, and the user's comes first
-            self.ip.set_custom_exc((asyncio.CancelledError,), _show_cancelled)
-            self._handles_cancel = True
+            self.ip.set_custom_exc(_TRIMMED, _show)
+            self._handles_errors = True
         self.begin_cell()  # the cell that imports otplib has begun already
 
     def disconnect(self) -> None:
@@ -146,7 +147,7 @@ class Bridge:
         self.ip.events.unregister("post_run_cell", self.end_cell)
         logging.getLogger("otplib").removeHandler(self.reports)
         _render_with(None)
-        if self._handles_cancel:
+        if self._handles_errors:
             self.ip.set_custom_exc((), None)
 
     def claim(self, machine: Machine) -> None:
@@ -257,26 +258,36 @@ class Bridge:
         lines: list[str] = self.ip.InteractiveTB.structured_traceback(type(error), error, trace, tb_offset=0)
         return lines
 
-    def show_interrupt(self, error: BaseException) -> None:
-        """Show an interrupted wait as the interrupt it is: the kernel cancels the cell's task."""
-        self._interrupted = error
-        shown = KeyboardInterrupt()
-        trace = output.user_part(error.__traceback__, is_user_file) or error.__traceback__
-        lines = self.ip.InteractiveTB.structured_traceback(KeyboardInterrupt, shown, trace, tb_offset=0)
-        self.ip._showtraceback(KeyboardInterrupt, shown, lines)
+    def prepare(self, error: BaseException, files: list[str]) -> BaseException:
+        """Give what to show for an exception that left a cell through frames of `files`, innermost last."""
+        if isinstance(error, asyncio.CancelledError):
+            if not any(map(_is_own, files)):  # nothing of ours was waited for
+                return error
+            # The kernel interrupts a waiting cell by cancelling its task: show it as the interrupt it is.
+            self._interrupted = error
+            error = KeyboardInterrupt().with_traceback(error.__traceback__)
+        elif not _is_own(files[-1]):
+            return error
+        lines = self.render(error)
+        error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]  # IPython's protocol
+        return error
 
 
-def _show_cancelled(ip: Any, kind: Any, error: BaseException, trace: Any, tb_offset: int | None = None) -> list[str]:
-    """Show a cancelled cell. IPython calls it, bound to itself."""
+#: What `set_custom_exc` hands to `_show`: interrupted waits, and the built-in errors that otplib itself raises.
+_TRIMMED: Final = (asyncio.CancelledError, TimeoutError, TypeError, ValueError)
+
+
+def _show(ip: Any, kind: Any, error: BaseException, trace: Any, tb_offset: int | None = None) -> list[str]:
+    """Show an exception of a cell, without otplib's insides if it arose there. IPython calls it, bound to itself."""
     bridge = installed()
-    step = trace
-    while step is not None and not step.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        step = step.tb_next
-    if bridge is None or step is None:  # nothing of ours was waited for
-        ip.showtraceback((kind, error, trace), running_compiled_code=True)
-    else:
-        bridge.show_interrupt(error)
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    shown = bridge.prepare(error, files) if bridge is not None and files else error
+    ip.showtraceback((type(shown), shown, trace), running_compiled_code=True)
     return []
+
+
+def _is_own(filename: str) -> bool:
+    return filename.startswith(_OWN_FOLDER)
 
 
 def _render_with(bridge: Bridge | None) -> None:

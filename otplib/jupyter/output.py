@@ -18,6 +18,7 @@ from otplib.core.errors import Exit
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import StackEntry, format_exit, stack_of
 from otplib.vm.context import running_record
+from otplib.vm.output import write_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,9 @@ class Streams:
         token = target.set_thread_parent(parent)
         try:
             target.write(text)
+        except ValueError:
+            if not target.closed:  # a closed one is the kernel's end: there is no browser to write to any more
+                raise
         finally:
             target.reset_thread_parent(token)
 
@@ -146,8 +150,12 @@ class ReportHandler(logging.Handler):
         if _has_other_handler(logging.getLogger(record.name), self):
             return
         try:
-            sys.stderr.write(f"[{record.levelname.lower()}] {record.getMessage()}\n\n")
-            sys.stderr.flush()
+            text = f"[{record.levelname.lower()}] {record.getMessage()}\n\n"
+            try:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            except OSError:  # the leader is dead: then to the cell that runs now
+                write_plain("stderr", text)
         except Exception:  # a report that cannot be written must not end the process that it is about
             self.handleError(record)
 

@@ -1,4 +1,4 @@
-"""A carrier: a thread that runs steps of processes. One of them has the scheduler's role, the others are stuck or spare.
+"""A carrier: a thread that runs steps of processes. One has the scheduler's role, the others are stuck or spare.
 
 The gate. A busy loop is ended by an asynchronous exception, which the interpreter raises at the thread's next bytecode
 boundary, wherever that is. It must never strike the engine itself. The race, in order: (1) the watchdog takes the

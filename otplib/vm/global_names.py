@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import LockType
+from contextlib import AbstractContextManager
 from typing import Any
 
 from otplib.vm.process_record import ProcessRecord, Status
@@ -11,7 +11,7 @@ from otplib.vm.process_record import ProcessRecord, Status
 class GlobalNames:
     """Which process has which name; one process may have many. Guarded by the machine's lock."""
 
-    def __init__(self, lock: LockType) -> None:
+    def __init__(self, lock: AbstractContextManager[Any]) -> None:
         self._lock = lock
         self._holders: dict[Any, ProcessRecord] = {}
         #: The names of a process; no entry without a name.

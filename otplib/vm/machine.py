@@ -31,6 +31,7 @@ from otplib.core.mailbox import Mailbox
 from otplib.core.reasons import Down, ExitMessage, format_exit
 from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.core.timers import Timer, TimerHeap
+from otplib.vm.aliases import Aliases
 from otplib.vm.context import runtime
 from otplib.vm.global_names import GlobalNames
 from otplib.vm.guard import GuardedMailbox, OutputTag
@@ -46,18 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("otplib")
 
 WAITING, PAUSED, RUNNABLE, DEAD = Status.WAITING, Status.PAUSED, Status.RUNNABLE, Status.DEAD
-
-
-class Alias(Ref):
-    """A reference that a process answers to until it takes it back (Erlang's process alias)."""
-
-    __slots__ = ()
-
-
-class CallTag(Alias):
-    """The alias of a call, good for one message: the answer, or the news that there will be none."""
-
-    __slots__ = ()
 
 
 class Machine:
@@ -88,11 +77,11 @@ class Machine:
         self.max_processes = max_processes
         self.now = clock
         #: Guards links, monitors, watchers, names, aliases, timers, and every move of a state but the runner's own.
-        self.lock = threading.Lock()
+        #: One that its holder may take again: the collector may run anywhere, and a user's `__del__` may send.
+        self.lock = threading.RLock()
         self.table: dict[int, ProcessRecord] = {}
         self.names: dict[str, ProcessRecord] = {}
-        #: Who answers to an alias, by its number.
-        self.aliases: dict[int, ProcessRecord] = {}
+        self.aliases = Aliases(self)
         self.timers = TimerHeap()
         self.queue: deque[ProcessRecord] = deque()
         self.hooks = Hooks()
@@ -109,7 +98,8 @@ class Machine:
         #: What of a later floor keeps its own state on a machine (registries, nodes), by name.
         self.services: dict[str, Any] = {}
         self._numbers = itertools.count(100)
-        self._refs = itertools.count(1)
+        #: Numbers references; one step of the interpreter.
+        self.next_ref = itertools.count(1).__next__
         self.scheduler = scheduler(self) if scheduler is not None else Scheduler(self, max_carriers)
         self.enqueue = self.scheduler.enqueue
 
@@ -210,39 +200,11 @@ class Machine:
 
     def new_ref(self) -> Ref:
         """Give a reference nobody has had."""
-        return Ref(self.node, next(self._refs), self.creation)
+        return Ref(self.node, self.next_ref(), self.creation)
 
     def new_output_tag(self) -> OutputTag:
         """Give the `reply_as` of an output request that nobody waits for."""
-        return OutputTag(self.node, next(self._refs), self.creation)
-
-    def new_alias(self, record: ProcessRecord) -> Alias:
-        """Give a fresh reference that messages to `record` may be sent to."""
-        alias = Alias(self.node, next(self._refs), self.creation)
-        self.aliases[alias.id] = record
-        if record.aliases is None:
-            record.aliases = set()
-        record.aliases.add(alias)
-        return alias
-
-    def drop_alias(self, record: ProcessRecord, alias: Ref) -> bool:
-        """Take an alias back: what is sent to it from now on is dropped."""
-        if record.aliases is None or alias not in record.aliases:
-            return False
-        record.aliases.discard(alias)
-        return self.aliases.pop(alias.id, None) is not None
-
-    def find_alias(self, alias: Ref) -> ProcessRecord | None:
-        """Give the process that answers to an alias, so as to deliver to it now; None once it has been taken back.
-
-        That of a call is taken back by this. So of an answer and the news of the server's end one alone arrives, and
-        none after `close_call`.
-        """
-        if alias.creation != self.creation:
-            return None
-        if type(alias) is CallTag:
-            return self.aliases.pop(alias.id, None)
-        return self.aliases.get(alias.id) if type(alias) is Alias else None
+        return OutputTag(self.node, self.next_ref(), self.creation)
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
@@ -382,9 +344,10 @@ class Machine:
                 del self.names[record.name]
             links, watchers, monitors, aliases = record.links, record.watchers, record.monitors, record.aliases
             record.links = record.watchers = record.monitors = record.aliases = None
+            # What the process held goes when this function ends: somebody's `__del__` must not run with the lock held.
+            remains = record.coro, record.start, record.mailbox, record.dictionary, record.context
             record.coro = record.start = record.mailbox = record.dictionary = record.context = None
-            for alias in aliases or ():
-                self.aliases.pop(alias.id, None)
+            self.aliases.forget(aliases)
             self.global_names.forget(record)
             self.user_timers.forget(record)
         self.suspensions.release(record)
@@ -397,9 +360,10 @@ class Machine:
             if type(watcher) is tuple:
                 self._report_down(ref, watcher[0], record.pid if watcher[1] is None else watcher[1], reason)
             else:
-                self._report_broken_call(ref, record.pid, reason)
+                self.aliases.report_broken(ref, record.pid, reason)
         if record.on_exit is not None:
             record.on_exit(reason, result)
+        del remains
 
     def _forget_watcher(self, ref: Ref, target: Any) -> None:
         with self.lock:
@@ -469,9 +433,15 @@ class Machine:
                 other.links.pop(record.pid, None)
 
     def monitor(
-        self, record: ProcessRecord, target: ProcessRecord | None, named: Any, *, ref: Ref | None = None, pid: Any = None
+        self,
+        record: ProcessRecord,
+        target: ProcessRecord | None,
+        named: Any,
+        *,
+        ref: Ref | None = None,
+        pid: Any = None,
     ) -> Ref:
-        """Watch a process; the dead give a Down with `"noproc"` at once. `named` is what Down shows, None for the pid."""
+        """Watch a process; the dead give a Down with `"noproc"` at once. `named`: what Down shows in place of the pid."""
         if ref is None:
             ref = self.new_ref()
         if target is record:
@@ -499,41 +469,6 @@ class Machine:
             if target.watchers is not None:
                 target.watchers.pop(ref, None)
             return True
-
-    def open_call(self, record: ProcessRecord, target: ProcessRecord) -> CallTag:
-        """Make an alias of the caller that is a monitor of the server too: all that a call needs, without the lock.
-
-        Race, in order: this enters itself with the watchers and then looks whether the server lives; a dying server
-        is marked dead and then takes the list of its watchers. Both may tell of the death: whoever takes the alias
-        away first does.
-        """
-        tag = CallTag(self.node, next(self._refs), self.creation)
-        self.aliases[tag.id] = record
-        watchers = target.watchers
-        if watchers is None:
-            with self.lock:
-                watchers = target.watchers
-                if watchers is None:
-                    watchers = {}
-                    if target.state is not DEAD:
-                        target.watchers = watchers
-        watchers[tag] = record
-        if target.doom is not None or target.state is DEAD:
-            self._report_broken_call(tag, target.pid, "noproc")
-        return tag
-
-    def _report_broken_call(self, tag: Ref, server: Pid, reason: Any) -> None:
-        caller = self.aliases.pop(tag.id, None)
-        if caller is not None:
-            self.deliver(caller, Down("DOWN", tag, "process", server, copied_reason(reason)))
-
-    def close_call(self, target: ProcessRecord, tag: CallTag) -> bool:
-        """Undo `open_call`: a late answer is dropped from now on. False if one has come, or is on its way."""
-        unanswered = self.aliases.pop(tag.id, None) is not None
-        watchers = target.watchers
-        if watchers is not None:
-            watchers.pop(tag, None)
-        return unanswered
 
     # ---- names -----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from otplib.core.errors import LeaderError
-from otplib.vm.context import runtime, running_record
+from otplib.vm.context import running_record, runtime
 
 if TYPE_CHECKING:
     from otplib.vm.machine import Machine

@@ -22,10 +22,10 @@ NORMAL: Final = "normal"
 class Status(Enum):
     """Where a process stands. The runner of its step alone moves it out of RUNNING; all else needs the lock.
 
-        RUNNABLE --step--> RUNNING --park--> WAITING --message, nudge--> RUNNABLE
-                                   --pause-> PAUSED  --nudge-----------> RUNNABLE
-                                   --end---> DEAD
-        RUNNABLE --suspended--> SUSPENDED --resume--> RUNNABLE
+    RUNNABLE --step--> RUNNING --park--> WAITING --message, nudge--> RUNNABLE
+                               --pause-> PAUSED  --nudge-----------> RUNNABLE
+                               --end---> DEAD
+    RUNNABLE --suspended--> SUSPENDED --resume--> RUNNABLE
     """
 
     RUNNABLE = "runnable"

@@ -66,9 +66,13 @@ class Shell(ProcessRecord):
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 
+        def get_ready() -> None:
+            if not future.done():
+                future.set_result(None)
+
         def alert() -> None:
             try:
-                loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+                loop.call_soon_threadsafe(get_ready)
             except RuntimeError:  # the loop has been closed under it
                 pass
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otplib.core import reports
 from otplib.core.errors import Exit
-from otplib.core.reasons import capture
+from otplib.core.reasons import capture, drop_frames
 from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.traps import PAUSE, WAIT, YIELD, Trap
@@ -159,6 +159,7 @@ def _hibernate(scheduler: Scheduler, record: ProcessRecord, error: Hibernated) -
     """Wait without a coroutine; the next message starts the call."""
     if record.state is Status.DEAD:
         return
+    drop_frames(error)
     record.coro = None
     record.start = error.call
     record.deadline = None
@@ -184,9 +185,11 @@ def crash(scheduler: Scheduler, record: ProcessRecord, error: BaseException) -> 
     if record.state is Status.DEAD:
         return  # it was given up as stuck; its death has been told
     if isinstance(error, Killed) and record.doom is not None:
+        drop_frames(error)  # `run_step` holds the exception, and its trace the frame of `run_step`: a circle
         scheduler.machine.finish(record, record.doom[0])
         return
     if isinstance(error, Exit):
+        drop_frames(error)
         scheduler.machine.finish(record, error.reason)
         return
     raised = capture(error, scheduler.machine.hooks.describe_file)

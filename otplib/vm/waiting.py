@@ -62,8 +62,8 @@ def waiting_record() -> ProcessRecord:
         return current_record()
     if carrier.may_block:
         raise MachineError(
-            "this is a thread that process.blocking lent: it cannot await for its process. Let the function return, and "
-            "await in the process itself"
+            "this is a thread that process.blocking lent: it cannot await for its process. Let the function return, "
+            "and await in the process itself"
         )
     record: ProcessRecord = carrier.record
     return record
@@ -315,7 +315,3 @@ async def from_asyncio(awaitable: Awaitable[T]) -> T:
         future.cancel()
     result: T = completion.result()
     return result
-
-
-
-

@@ -1,4 +1,4 @@
-"""The watchdog: it takes the scheduler's role from a process that keeps its thread too long, and ends those that must die.
+"""The watchdog: it takes the scheduler's role from processes that keep it too long, and ends those that must die.
 
 It looks at the holder of the role every slice. The same step as last time means a hog: a loop, `time.sleep`, a long C
 call. The role goes to a spare carrier (Go's hand-off); the hog goes on, on its own thread, in competition for the
@@ -32,6 +32,9 @@ BUSY_INTERVAL: Final = 0.0001
 CALM: Final = 25
 #: How long a process that must die may take to unwind before it is given up, seconds.
 GRACE: Final = 0.1
+#: And how many looks of the watchdog: on a crowded machine its thread may have had no turn in `GRACE` seconds, but then
+#: neither had this one.
+GRACE_LOOKS: Final = 40
 
 
 class Watchdog:
@@ -44,8 +47,8 @@ class Watchdog:
         self._bell = allocate_lock()
         self._bell.acquire()
         self._thread: threading.Thread | None = None
-        #: Running processes that must die, and since when. Guarded by the machine's lock.
-        self._wanted: dict[ProcessRecord, float] = {}
+        #: Running processes that must die, since when, how often looked at. Guarded by the machine's lock.
+        self._wanted: dict[ProcessRecord, tuple[float, int]] = {}
 
     def wake(self) -> None:
         """Look again: there is something to watch. Cheap when it is awake."""
@@ -57,7 +60,7 @@ class Watchdog:
     def pursue(self, record: ProcessRecord) -> None:
         """See to the end of a process that is in the middle of a step on another thread."""
         with self.scheduler.machine.lock:
-            self._wanted.setdefault(record, time.monotonic())
+            self._wanted.setdefault(record, (time.monotonic(), 0))
         self.wake()
 
     def stop(self) -> None:
@@ -154,7 +157,7 @@ class Watchdog:
         """Strike each wanted process, or give it up when its time is over."""
         scheduler = self.scheduler
         machine = scheduler.machine
-        for record, since in list(self._wanted.items()):
+        for record, (since, looks) in list(self._wanted.items()):
             carrier = next((one for one in list(scheduler.carriers) if one.record is record), None)
             if record.state.value != "running" or carrier is None:
                 with machine.lock:
@@ -163,19 +166,23 @@ class Watchdog:
             if carrier is scheduler.role:
                 self.hand_off(carrier)
             carrier.strike(record)
-            if time.monotonic() - since > GRACE:
-                with machine.lock:
+            late = looks >= GRACE_LOOKS and time.monotonic() - since > GRACE
+            with machine.lock:
+                if late:
                     self._wanted.pop(record, None)
+                else:
+                    self._wanted[record] = (since, looks + 1)
+            if late:
                 self._give_up(record)
 
     def _give_up(self, record: ProcessRecord) -> None:
-        """Tell the death of a process whose thread cannot be stopped; the thread stays stuck until it ends by itself."""
+        """Tell the death of a process whose thread cannot be stopped; the thread stays until it ends by itself."""
         doom = record.doom
         if doom is None or record.state.value == "exiting":
             return
         log.error(
-            "Process %r did not end within %.1f s of a fatal signal (it is in a blocking call, or swallows the end); it "
-            "counts as dead and its thread has been abandoned. Use `await process.blocking(fn, ...)` for blocking calls",
+            "Process %r did not end within %.1f s of a fatal signal (it is in a blocking call, or swallows the end); "
+            "it counts as dead and its thread has been abandoned. Use `await process.blocking(fn, ...)` for such calls",
             record.pid,
             GRACE,
         )

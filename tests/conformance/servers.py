@@ -1,6 +1,20 @@
 """What the rows about servers share: the helpers of `sem/h.exs` in Python dress."""
 
-from otplib import Exit, receive, sleep, spawn_monitor
+from otplib import (
+    Exit,
+    ExitMessage,
+    GenServer,
+    NoReply,
+    Ok,
+    Raised,
+    Reply,
+    Stop,
+    process,
+    receive,
+    send,
+    sleep,
+    spawn_monitor,
+)
 
 
 async def flush(quiet=0.06):
@@ -56,3 +70,45 @@ def call_of(server, request, timeout=5.0):
 def reports_of(caplog):
     """The texts in the log of otplib."""
     return [record.getMessage() for record in caplog.records if record.name == "otplib"]
+
+
+def plain(term):
+    """A reason without its trace: an exception stands as its kind and its text."""
+    if isinstance(term, Raised):
+        return (type(term.exception), str(term.exception))
+    if type(term) is ExitMessage:
+        return (term.tag, plain(term.reason))
+    return tuple(plain(one) for one in term) if type(term) is tuple else term
+
+
+class Ending(GenServer):
+    """Ends as it is told, and tells the test in `terminate`."""
+
+    def init(self, arg):
+        test, trap = arg
+        process.flag(trap_exit=trap)
+        return Ok(test)
+
+    def handle_call(self, request, caller, state):
+        raise Exit(request)
+
+    def handle_cast(self, request, state):
+        match request:
+            case "stop":
+                return Stop("normal", state)
+            case "raise":
+                raise RuntimeError("x")
+            case "exit":
+                raise Exit("via_exit")
+
+    def handle_info(self, message, state):
+        send(state, ("info", message))
+        return NoReply(state)
+
+    def terminate(self, reason, state):
+        send(state, ("terminate", plain(reason)))
+
+
+class Careless(GenServer):
+    def handle_call(self, request, caller, state):
+        return "oops" if request == "q" else Reply(request - 1, state)

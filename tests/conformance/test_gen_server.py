@@ -14,7 +14,6 @@ from otplib import (
     Raised,
     Ref,
     Reply,
-    Supervisor,
     Via,
     make_ref,
     process,
@@ -25,9 +24,7 @@ from otplib import (
     spawn,
     system,
 )
-from otplib.core.child_spec import ChildSpec
 from otplib.core.errors import CallTimeout
-from otplib.core.reasons import format_exit
 from otplib.testing import deterministic
 from tests.conformance.servers import call_of, dead, exit_of, flush, outcome_of, reports_of
 
@@ -448,69 +445,3 @@ def test_g39_which_timeouts_a_call_takes(machine):
         assert await flush() == []
 
     machine.run(main)
-
-
-# ---- without a process ---------------------------------------------------------------------------------------------
-
-
-class Bee(GenServer, restart="transient", shutdown=10, id="bee"):
-    pass
-
-
-class Sup(Supervisor):
-    pass
-
-
-def test_g36_child_specs_and_their_overrides():
-    """g36_child_spec.exs"""
-    assert Empty.child_spec("arg") == ChildSpec(id=Empty, start=(Empty.start_link, ("arg",)))
-    assert Bee.child_spec("arg") == ChildSpec(
-        id="bee", start=(Bee.start_link, ("arg",)), restart="transient", shutdown=10
-    )
-    assert Sup.child_spec("arg") == ChildSpec(id=Sup, start=(Sup.start_link, ("arg",)), type="supervisor")
-
-
-def test_a_subclass_inherits_how_it_is_supervised_but_not_the_id():
-    class Worker(Bee):
-        pass
-
-    spec = Worker.child_spec("arg")
-    assert (spec.id, spec.restart, spec.shutdown) == (Worker, "transient", 10)
-
-
-def test_g37_without_init_the_argument_is_the_state(machine):
-    """g37_missing_init.exs"""
-
-    async def main():
-        pid = await Empty.start_link("arg")
-        assert isinstance(pid, Pid)
-        return await system.get_state(pid)
-
-    assert machine.run(main) == "arg"
-
-
-@pytest.mark.parametrize(
-    ("reason", "text"),
-    [
-        ("normal", "normal"),
-        (
-            "noproc",
-            "no process: the process is not alive or there's no process currently associated with the given name, "
-            "possibly because its application isn't started",
-        ),
-        ("killed", "killed"),
-        ("shutdown", "shutdown"),
-        (("shutdown", "x"), 'shutdown: "x"'),
-        ("noconnection", "no connection"),
-        ("timeout", "time out"),
-        ("calling_self", "process attempted to call itself"),
-        (("already_started", Pid("nonode@nohost", 96, 0, 1)), "already started: #PID<0.96.0>"),
-        ("boom", '"boom"'),
-        (("bad_return_value", 1), "bad return value: 1"),
-        (("nodedown", "a@b"), "no connection to a@b"),
-    ],
-)
-def test_g42_reasons_for_people(reason, text):
-    """g42_format_exit.exs"""
-    assert format_exit(reason) == text
-    assert str(Exit(reason)) == text

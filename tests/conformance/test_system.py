@@ -115,7 +115,7 @@ def test_a_suspended_server_can_be_stopped_and_dies_with_its_parent(machine):
 
     async def main():
         me = self_()
-        pid = await Trapping.start_link(me)
+        pid = await Trapping.start(me)
         await system.suspend(pid)
         await GenServer.stop(pid, "shutdown")
         assert await flush() == [("terminate", "shutdown")]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from otplib.core.child_spec import ChildSpec, describe_fault, find_fault, find_list_fault, id_key, normalise
+from otplib.core.child_spec import ChildSpec, find_fault, find_list_fault, id_key, normalise
 from otplib.core.copying import copied, shared
+from otplib.core.faults import describe_fault
 
 
 class Worker:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -16,6 +17,9 @@ from otplib import errors
 from otplib.jupyter import bridge, output
 from otplib.testing import deterministic
 from tests.jupyter.kernel import ROOT
+
+if TYPE_CHECKING:
+    from otplib.vm.machine import Machine
 
 
 class OldKernelShell:
@@ -106,6 +110,62 @@ def test_a_handler_of_the_users_own_for_exceptions_is_left_in_place(shell: Any) 
     assert shell.custom_exceptions == (ValueError,)
     bridge.uninstall()
     assert shell.custom_exceptions == (ValueError,)
+
+
+def test_an_interrupt_while_the_machine_settles_ends_the_cell_and_shows_nothing(shell: Any) -> None:
+    def settle(timeout: float) -> bool:
+        raise KeyboardInterrupt
+
+    bridge.install(shell)
+    connected = bridge.installed()
+    assert connected is not None
+    machine = SimpleNamespace(settle=settle, stopped=False, hooks=SimpleNamespace())
+    connected.claim(cast("Machine", machine))
+    connected.end_cell()
+
+
+class ClosedStream:
+    """The kernel's stream, after its end."""
+
+    closed = True
+
+    def set_thread_parent(self, parent: Any) -> None: ...
+
+    def reset_thread_parent(self, token: Any) -> None: ...
+
+    def write(self, text: str) -> None:
+        raise ValueError("I/O operation on closed file")
+
+
+def test_text_that_comes_after_the_end_of_the_kernel_is_dropped() -> None:
+    output.Streams(ClosedStream(), ClosedStream()).write("stdout", "too late", {})
+
+
+def test_a_stream_that_refuses_text_while_it_is_open_is_heard() -> None:
+    stream = ClosedStream()
+    stream.closed = False
+    with pytest.raises(ValueError, match="closed file"):
+        output.Streams(stream, stream).write("stdout", "text", {})
+
+
+class Orphan(io.StringIO):
+    """A wrapped stream whose leader is dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrapped = io.StringIO()
+
+    def write(self, text: str) -> int:
+        raise errors.LeaderError("the group leader is dead")
+
+
+def test_a_report_whose_leader_is_dead_is_shown_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Orphan()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(logging.getLogger("alone"), "propagate", False)  # pytest has a handler at the root
+    handler = output.ReportHandler()
+    handler.emit(logging.LogRecord("alone", logging.ERROR, "", 0, "it %s", ("crashed",), None))
+    assert stream.wrapped.getvalue() == "[error] it crashed\n\n"
 
 
 def test_a_leader_of_the_users_own_stands_for_the_cell_of_its_own_leader() -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
+import pytest
+
 from tests.jupyter.kernel import Cell, Kernel
 
 SERVER = """\
@@ -16,6 +21,13 @@ class Factorial(GenServer):
             case ("factorial", n):
                 return Reply(factorial(n), state)
 """
+
+
+@pytest.fixture(scope="module")
+def plain_kernel() -> Iterator[Kernel]:
+    """Give a kernel without otplib, to compare with."""
+    with Kernel() as started:
+        yield started
 
 
 def number_of(cell: Cell) -> int:
@@ -110,10 +122,39 @@ def test_a_server_that_cannot_start_is_shown_at_the_users_line(kernel: Kernel) -
     assert '"no disk"' in error["traceback"]
 
 
-def test_other_exceptions_are_shown_as_ever(kernel: Kernel) -> None:
-    [error] = kernel.run("1 / 0").errors
-    assert error["ename"] == "ZeroDivisionError"
-    assert "Traceback (most recent call last)" in error["traceback"]
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("await receive('nothing', timeout=0.01)", "TimeoutError"),
+        ("send(1.5, 'hi')", "TypeError"),
+        ("await receive(timeout=-1)", "ValueError"),
+    ],
+)
+def test_a_built_in_error_that_otplib_raises_is_shown_at_the_users_line(kernel: Kernel, code: str, name: str) -> None:
+    [error] = kernel.run(code).errors
+    assert error["ename"] == name
+    assert f"----> 1 {code}" in error["traceback"]
+    assert "otplib/" not in error["traceback"]
+
+
+@pytest.mark.parametrize(
+    "code", ["1 / 0", "1 + 'one'", "int('one')", "raise TimeoutError('mine')", "x = = 1", "1 in 2"]
+)
+def test_other_exceptions_are_shown_as_ever(kernel: Kernel, plain_kernel: Kernel, code: str) -> None:
+    shown = kernel.run(code).errors
+    expected = plain_kernel.run(code).errors
+    for one in (*shown, *expected):
+        one["traceback"] = re.sub(r"In\[\d+\]", "In[N]", one["traceback"])
+    assert shown == expected != []
+
+
+def test_an_error_of_the_users_own_below_otplib_shows_the_way_it_took(kernel: Kernel) -> None:
+    cell = kernel.run(
+        "def bad():\n    raise ValueError('mine')\nclass Ugly:\n    __deepcopy__ = lambda *_: bad()\nsend(self_(), Ugly())"
+    )
+    [error] = cell.errors
+    assert "mine" in error["traceback"]
+    assert "send(self_(), Ugly())" in error["traceback"]
 
 
 def test_the_death_of_the_shell_is_told_in_the_cell_that_runs(kernel: Kernel) -> None:

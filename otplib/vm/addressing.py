@@ -1,0 +1,74 @@
+"""Whom an address means: pids, names, `(name, node)`, aliases, `Global` and `Via`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from otplib.core.errors import NoSuchNameError
+from otplib.core.terms import Global, Pid, Ref, Via
+from otplib.vm.machine import Machine
+from otplib.vm.process_record import ProcessRecord
+
+Name = str | Global | Via
+Destination = Pid | str | tuple[str, str] | Ref | Global | Via
+
+#: Names that Erlang keeps for itself.
+RESERVED: Final = frozenset({"", "nil", "true", "false", "undefined"})
+
+
+def resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | None:
+    """Give the process a destination means; None for one that is dead or far away.
+
+    Raises:
+        NoSuchNameError: nobody has this name.
+        TypeError: no destination.
+    """
+    if isinstance(dest, Ref):
+        return machine.aliases.take(dest)
+    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
+        if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
+            return machine.names.get(dest[0]) if dest[1] == machine.node else None
+    elif isinstance(dest, str | Global | Via):
+        record = find_named(machine, dest)
+        if record is None:
+            raise NoSuchNameError(f"send to {dest!r}: no process has registered this name")
+        return record
+    raise TypeError(
+        f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
+    )
+
+
+def find_named(machine: Machine, name: Name) -> ProcessRecord | None:
+    """Give the process that has a name, None if nobody has."""
+    if isinstance(name, str):
+        return machine.names.get(name)
+    if isinstance(name, Global):
+        return machine.global_names.find(name.term)
+    found = registry_of(name).whereis_name(name.key)
+    return machine.find(found) if found is not None else None
+
+
+def registry_of(name: Via) -> Any:
+    registry = name.registry
+    if not all(hasattr(registry, verb) for verb in ("register_name", "unregister_name", "whereis_name")):
+        raise TypeError(
+            "expected Via(registry, key) with a registry that offers register_name, unregister_name and whereis_name; "
+            f"got {registry!r}"
+        )
+    return registry
+
+
+def check_pid(value: Any, what: str) -> Pid:
+    """Refuse what is no pid; `what` names the verb that wants one."""
+    if not isinstance(value, Pid):
+        hint = "; look a name up with process.whereis(name)" if isinstance(value, str) else ""
+        raise TypeError(f"{what} takes a pid, got {value!r}{hint}")
+    return value
+
+
+def check_name(name: Any) -> None:
+    """Refuse what cannot be a registered name."""
+    if not isinstance(name, str):
+        raise TypeError(f'a name is a str, Global(term) or Via(registry, key); got {name!r}: write name="worker"')
+    if name in RESERVED:
+        raise ValueError(f"the name {name!r} is reserved: take another one")
