@@ -1,8 +1,7 @@
 """The verbs: what a process may say. Elixir's `Kernel` and `Process`, in Python's manners.
 
-Whatever can wait is awaited (`receive`, `sleep`, `blocking`, `from_asyncio`); whatever cannot is a plain call. The same
-code works in a process, in a cell, in a script and in an asyncio task: each of the latter has a shell process of its
-own. The main verbs are importable from `otplib` itself.
+Whatever can wait is awaited; whatever cannot is a plain call. The same code works in a process, in a cell, in a script
+and in an asyncio task, which have shell processes of their own. The main verbs are importable from `otplib` itself.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from otplib.core.reasons import Down
 from otplib.core.terms import Global, Pid, Ref, Via, parse_pid
 from otplib.vm.addressing import Destination, Name, check_name, check_pid, find_named, registry_of, resolve_destination
 from otplib.vm.context import local
+from otplib.vm.delayed import check_timer, set_timer
 from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.flags import set_flags
 from otplib.vm.inspecting import info_of
-from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.running import check_function, run
 from otplib.vm.shell import current_machine, current_record, drive
-from otplib.vm.waiting import blocking, deadline_after, from_asyncio, receive, sleep
+from otplib.vm.waiting import blocking, from_asyncio, receive, sleep
 
 __all__ = [
     "alias",
@@ -249,8 +248,7 @@ def alias() -> Ref:
 
 
 def unalias(ref: Ref) -> bool:
-    """Take an alias back: what is sent to it is dropped from now on. Tells whether it was one. Mirrors
-    `Process.unalias/1`."""
+    """Take an alias back: what is sent to it is dropped. Tells whether it was one. Mirrors `Process.unalias/1`."""
     record = current_record()
     return record.machine.aliases.drop(record, ref)
 
@@ -423,47 +421,13 @@ def send_after(dest: Destination, message: Any, seconds: float) -> Ref:
         >>> run(main)
         'tick'
     """
-    return _set_timer(make_ref(), dest, copied(message), seconds)
+    return set_timer(make_ref(), dest, copied(message), seconds)
 
 
 def start_timer(dest: Destination, message: Any, seconds: float) -> Ref:
     """As `send_after`, but what comes is `("timeout", timer, message)`. Mirrors `:erlang.start_timer/3`."""
     ref = make_ref()
-    return _set_timer(ref, dest, ("timeout", ref, copied(message)), seconds)
-
-
-def _set_timer(ref: Ref, dest: Any, message: Any, seconds: float) -> Ref:
-    record = current_record()
-    machine = record.machine
-    # Whatever is wrong with `dest` is told here: when the timer fires nobody is there to be told.
-    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
-        if len(dest) != 2 or not isinstance(dest[0], str) or not isinstance(dest[1], str):
-            raise TypeError(f"expected (name, node) as destination, both str; got {dest!r}")
-    elif not isinstance(dest, Pid | str | Ref | Global | Via):
-        raise TypeError(
-            f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
-        )
-    when = deadline_after(record, seconds)
-    if when is None:
-        raise ValueError(f"expected the seconds after which to send, got {seconds!r}")
-    target = machine.find(dest) if isinstance(dest, Pid) else None
-    if isinstance(dest, Pid) and target is None:
-        return ref
-
-    def deliver() -> None:
-        receiver = target if target is not None else _find_later(machine, dest)
-        if receiver is not None:
-            machine.deliver(receiver, message)
-
-    machine.user_timers.add(ref, when, target, deliver)
-    return ref
-
-
-def _find_later(machine: Machine, dest: Any) -> ProcessRecord | None:
-    try:
-        return resolve_destination(machine, dest)
-    except Exception:  # nobody has the name; or a registry failed, which the scheduler's thread must survive
-        return None
+    return set_timer(ref, dest, ("timeout", ref, copied(message)), seconds)
 
 
 def cancel_timer(ref: Ref, *, asynchronous: bool = False) -> float | None:
@@ -475,7 +439,7 @@ def cancel_timer(ref: Ref, *, asynchronous: bool = False) -> float | None:
         TypeError: not a reference.
     """
     machine = current_machine()
-    left = machine.user_timers.cancel(_check_timer(ref))
+    left = machine.user_timers.cancel(check_timer(ref))
     if not asynchronous:
         return left
     machine.deliver(current_record(), ("cancel_timer", ref, left))
@@ -488,13 +452,7 @@ def read_timer(ref: Ref) -> float | None:
     Raises:
         TypeError: not a reference.
     """
-    return current_machine().user_timers.left(_check_timer(ref))
-
-
-def _check_timer(ref: Any) -> Ref:
-    if not isinstance(ref, Ref):
-        raise TypeError(f"expected the reference that send_after gave, got {ref!r}")
-    return ref
+    return current_machine().user_timers.left(check_timer(ref))
 
 
 # ---- the process's own ---------------------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ class SupervisorServer(GenServer):
         return NoReply(state)
 
     async def terminate(self, reason: Any, state: Any) -> None:
-        await _empty(state.table, reversed(list(state.table)), state.name)
+        # A copy is emptied: the report that may follow shows the children as they were (row s20).
+        table = state.table.copy()
+        await _empty(table, reversed(list(table)), state.name)
 
     async def code_change(self, old_vsn: Any, state: Any, extra: Any) -> Any:
         """Ask `init` again and take over flags and specifications; no child is started or stopped."""

@@ -187,6 +187,13 @@ class Table:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def copy(self) -> Table:
+        """Give a table of rows of its own, so that this one stays as it is."""
+        other = Table()
+        for row in self:
+            other.add(row.spec, row.pid).state = row.state
+        return other
+
     def find(self, child_id: Any) -> Row | None:
         """Give the row of an id, None when there is none."""
         try:

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from otplib.core.delivery import Effect, copied_reason, effect_of
 from otplib.core.errors import MachineError, NameTakenError, NoProcessError, SystemLimitError
@@ -313,17 +313,23 @@ class Machine:
 
     def _carry_out_doom(self, record: ProcessRecord, reason: Any) -> None:
         if record.is_shell:
-            self._end_shell(record, reason)
+            self._end_shell(cast("Shell", record), reason)
         else:
             self.scheduler.close_soon(record)
 
-    def _end_shell(self, shell: ProcessRecord, reason: Any) -> None:
-        """A shell has no step in which it could be closed: it is dead at once, and its code hears of it."""
-        alert = shell.alert
+    def _end_shell(self, shell: Shell, reason: Any) -> None:
+        """A shell has no step in which it could be closed: it is dead at once, and its code hears of it.
+
+        Race, in order: the doom is written, then `waiting` is read here; code that waits writes `waiting` and then
+        looks for a doom. So code that is found waiting here raises `Exit`, also if it has been woken meanwhile.
+        """
+        told, alert = shell.waiting, shell.alert
         self.finish(shell, reason)
         if alert is not None:
             alert()
-        elif self.stopped:
+        if told:
+            return
+        if self.stopped:
             pass  # nobody is surprised
         elif self.hooks.shell_died is not None:
             self.hooks.shell_died(shell.pid, reason)
@@ -441,7 +447,7 @@ class Machine:
         ref: Ref | None = None,
         pid: Any = None,
     ) -> Ref:
-        """Watch a process; the dead give a Down with `"noproc"` at once. `named`: what Down shows in place of the pid."""
+        """Watch a process; the dead give a Down with `"noproc"` at once. `named`: what Down shows, if not the pid."""
         if ref is None:
             ref = self.new_ref()
         if target is record:

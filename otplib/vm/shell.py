@@ -87,7 +87,14 @@ class Shell(ProcessRecord):
         """Block the thread until there may be something to see."""
         bell = allocate_lock()
         bell.acquire()
-        if self._lie_down(bell.release, for_message):
+
+        def alert() -> None:
+            try:
+                bell.release()
+            except RuntimeError:  # rung already: a message and the end of the shell may come together
+                pass
+
+        if self._lie_down(alert, for_message):
             try:
                 left = SLICE if deadline is None else min(SLICE, max(0.0, deadline - self.machine.now()))
                 bell.acquire(timeout=left)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from otplib import Exit, GenServer, Stop, process, receive, self_, send, sleep, spawn, system
+from otplib import Exit, GenServer, Ok, Stop, process, receive, self_, send, sleep, spawn, system
 from otplib.testing import deterministic
 from tests.conformance.servers import (
     Careless,

@@ -149,9 +149,13 @@ def test_other_exceptions_are_shown_as_ever(kernel: Kernel, plain_kernel: Kernel
 
 
 def test_an_error_of_the_users_own_below_otplib_shows_the_way_it_took(kernel: Kernel) -> None:
-    cell = kernel.run(
-        "def bad():\n    raise ValueError('mine')\nclass Ugly:\n    __deepcopy__ = lambda *_: bad()\nsend(self_(), Ugly())"
-    )
+    cell = kernel.run("""
+    def bad(*_):
+        raise ValueError("mine")
+    class Ugly:
+        __deepcopy__ = bad
+    send(self_(), Ugly())
+    """)
     [error] = cell.errors
     assert "mine" in error["traceback"]
     assert "send(self_(), Ugly())" in error["traceback"]

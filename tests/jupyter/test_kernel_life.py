@@ -99,7 +99,6 @@ def test_autoreload_keeps_the_machine_and_its_processes(tmp_path: Path) -> None:
         keeper = spawn(keep)
         process.register(keeper, "keeper")
         """).check()
-        threads = kernel.value(CARRIERS)
         machine = kernel.value("id(__import__('sys').modules['otplib._runtime_state'].runtime.default)")
         for file in (tmp_path / "otplib").rglob("*.py"):
             file.write_text(file.read_text() + "\nRELOADED = True\n")
@@ -115,7 +114,7 @@ def test_autoreload_keeps_the_machine_and_its_processes(tmp_path: Path) -> None:
         assert kernel.value("send(keeper, self_()); await receive('kept', timeout=20)") == "'kept'"
         assert kernel.run("spawn(print, 'still here')").check().stdout_in_time == "still here\n"
         assert kernel.run("raise otplib.Exit('still red')").errors[0]["traceback"].startswith('** (exit) "still red"')
-        assert kernel.value(CARRIERS) == threads
+        assert kernel.value(CARRIERS).count("otplib-watchdog") == 1  # each machine that runs has one
 
 
 def test_importing_otplib_again_connects_it_once() -> None:
