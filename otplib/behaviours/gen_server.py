@@ -7,7 +7,7 @@
 | | `Stop(reason)` | `start_link` raises `StartError(reason)`; the process ends with it |
 | `handle_call(request, caller, state)` | `Reply(value, state)` | the caller gets the value |
 | | `NoReply(state)` | somebody calls `GenServer.reply(caller, value)` later |
-| | `Stop(reason, state[, reply=value])` | the caller gets the value, if any; then `terminate` |
+| | `Stop(reason, state[, reply=value])` | `terminate`, then the caller gets the value, if any, and the process ends |
 | `handle_cast(request, state)`, `handle_info(message, state)` | `NoReply(state)` | goes on |
 | `handle_continue(arg, state)` | `Stop(reason, state)` | `terminate`, then the process ends with the reason |
 | `terminate(reason, state)` | anything | runs before the end, unless a signal kills a server that does not trap exits |

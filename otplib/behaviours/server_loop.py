@@ -20,7 +20,7 @@ from otplib.core import reports
 from otplib.core.copying import copied
 from otplib.core.errors import CopyError, Exit
 from otplib.core.inspection import inspect_term
-from otplib.core.reasons import ExitMessage, capture, is_quiet
+from otplib.core.reasons import ExitMessage, StackEntry, capture, is_quiet, stack_of
 from otplib.core.terms import Global, Via
 from otplib.process import receive
 from otplib.vm.errors import Hibernated, Killed
@@ -41,13 +41,17 @@ _HIBERNATE: Final = -1.0
 
 
 class ServerEnd(BaseException):
-    """Carries the reason from a callback to the end of the loop, and what the last caller is to get after all."""
+    """Carries the reason from a callback to the end of the loop, and what else its report and the last caller get."""
 
-    def __init__(self, reason: Any, hint: str | None = None, answer: Any = NO_REPLY) -> None:
+    def __init__(
+        self, reason: Any, hint: str | None = None, answer: Any = NO_REPLY, stack: tuple[StackEntry, ...] = ()
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
         self.answer = answer
+        #: Where a callback raised `Exit`.
+        self.stack = stack
 
 
 class ServerLoop:
@@ -217,9 +221,10 @@ class ServerLoop:
             self.record.doom is not None
         ):  # it is being closed, and a `finally` failed: no `terminate`, no report of ours
             return error
+        describe_file = self.record.machine.hooks.describe_file
         if isinstance(error, Exit):
-            return ServerEnd(error.reason)
-        return ServerEnd(capture(error, self.record.machine.hooks.describe_file))
+            return ServerEnd(error.reason, stack=stack_of(error.__traceback__, describe_file))
+        return ServerEnd(capture(error, describe_file))
 
     def _carry_out(
         self, outcome: Any, callback: str, expected: str = "NoReply(state) or Stop(reason, state)"
@@ -356,11 +361,13 @@ class ServerLoop:
         except ServerEnd as worse:
             end = worse
         if not is_quiet(end.reason):
-            await self._report(end.reason, self.last_message, self.caller, end.hint)
+            await self._report(end)
         return end.reason
 
-    async def _report(self, reason: Any, last: Any, caller: Caller | None, hint: str | None) -> None:
-        formatted = await self._format_status({"state": self.state, "message": last, "reason": reason})
+    async def _report(self, end: ServerEnd) -> None:
+        caller = self.caller
+        status = {"state": self.state, "message": self.last_message, "reason": end.reason}
+        formatted = await self._format_status(status)
         who = inspect_term(self._plain_name())
         client = _describe_client(self.record.machine, caller)
         text = reports.server_crash(
@@ -369,12 +376,13 @@ class ServerLoop:
             formatted["reason"],
             last_message=formatted["message"],
             state=formatted["state"],
+            stack=end.stack,
             sender=_name_of(self.record.machine, caller),
             client=client,
         )
-        if hint is not None:
-            text += f"\n{hint}"
-        log.error("%s", text, extra={"pid": self.record.pid, "reason": reason})
+        if end.hint is not None:
+            text += f"\n{end.hint}"
+        log.error("%s", text, extra={"pid": self.record.pid, "reason": end.reason})
 
 
 def _name_of(machine: Any, caller: Caller | None) -> str | None:

@@ -81,6 +81,24 @@ class ChildSpec:
         if self.modules is None:
             set_field(self, "modules", _default_modules(self.start))
 
+    def __repr__(self) -> str:
+        # As Elixir's map: `id` and `start`, and of the rest what is not as usual.
+        usual = {
+            "restart": "permanent",
+            "shutdown": _default_shutdown(self.type),
+            "type": "worker",
+            "significant": False,
+        }
+        shown = [f"id={inspect_term(self.id)}", f"start={_show_start(self.start)}"]
+        shown += [
+            f"{name}={inspect_term(getattr(self, name))}"
+            for name, value in usual.items()
+            if getattr(self, name) != value
+        ]
+        if self.modules != _default_modules(self.start):
+            shown.append(f"modules={inspect_term(self.modules)}")
+        return f"ChildSpec({', '.join(shown)})"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> ChildSpec:
         # On its way to the supervisor `shared(...)` arguments keep their wrapper, as every start copies them again.
         modules = list(self.modules) if isinstance(self.modules, list) else self.modules
@@ -111,6 +129,18 @@ def _default_modules(start: Any) -> list[Any]:
     if owner is None or type(owner).__name__ == "module":
         return [getattr(function, "__module__", None) or "builtins"]
     return [owner if isinstance(owner, type) else type(owner)]
+
+
+def _show_start(start: Any) -> str:
+    """Give the text of a start as one would write it: `(Server.start_link, (1,))`."""
+    if not isinstance(start, tuple) or len(start) != 2:
+        return inspect_term(start)
+    function, args = start
+    owner = getattr(function, "__self__", None)
+    name = getattr(function, "__qualname__", None) or inspect_term(function)
+    if isinstance(owner, type):  # `__qualname__` names the class that defines it, not the one it was taken from
+        name = f"{owner.__qualname__}.{function.__name__}"
+    return f"({name}, {inspect_term(args)})"
 
 
 _NAMES: Final = tuple(field.name for field in dataclasses.fields(ChildSpec))

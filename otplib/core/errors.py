@@ -27,6 +27,7 @@ from __future__ import annotations
 from typing import Any
 
 from otplib.core.reasons import format_exit
+from otplib.core.terms import Pid
 
 
 class OtplibError(Exception):
@@ -122,6 +123,8 @@ the given name, possibly because its application isn't started
     def __init__(self, reason: Any = "normal") -> None:
         super().__init__(reason)
         self.reason = reason
+        #: The shell process whose end this is, where a signal ended one while its code waited.
+        self.shell: Pid | None = None
 
     def __str__(self) -> str:
         return format_exit(self.reason)

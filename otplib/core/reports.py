@@ -39,17 +39,20 @@ def server_crash(
     *,
     last_message: Any,
     state: Any,
+    stack: Sequence[StackEntry] = (),
     client: str | None = None,
     sender: str | None = None,
 ) -> str:
     """Report that a server terminated (rows g34, g35, golden 03).
 
-    `sender` is who sent the last message when it was a call; `client` says what became of them.
+    `stack` tells where a callback raised `Exit`; an exception brings its own. `sender` is who sent the last message when
+    it was a call; `client` says what became of them.
     """
     origin = f" (from {sender})" if sender is not None else ""
     lines = [
         f"{kind} {who} terminating",
         format_stop(reason),
+        *format_stack(stack),
         f"Last message{origin}: {inspect_term(last_message)}",
         f"State: {inspect_term(state)}",
     ]

@@ -170,8 +170,9 @@ def _has_other_handler(logger: logging.Logger | None, own: logging.Handler) -> b
 
 def exit_lines(error: Exit, describe_file: Callable[[str], str], is_user_file: Callable[[str], bool]) -> list[str]:
     """Give what a cell shows for an `Exit`: Elixir's words, then the user's own lines, innermost first."""
-    lines = format_exit(error.reason).split("\n")
-    shown = [f"{_RED}** (exit) {lines[0]}", *lines[1:]]
+    text = f"** (exit) {format_exit(error.reason)}" if error.shell is None else shell_death(error.shell, error.reason)
+    lines = text.split("\n")
+    shown = [f"{_RED}{lines[0]}", *lines[1:]]
     shown[-1] += _PLAIN
     entries = stack_of(user_part(error.__traceback__, is_user_file), describe_file)
     return ["\n".join([*shown, *(f"    {entry}" for entry in merge_repeats(entries))])]

@@ -1,12 +1,17 @@
 """A carrier: a thread that runs steps of processes. One has the scheduler's role, the others are stuck or spare.
 
 The gate. A busy loop is ended by an asynchronous exception, which the interpreter raises at the thread's next bytecode
-boundary, wherever that is. It must never strike the engine itself. The race, in order: (1) the watchdog takes the
-carrier's `gate`, sees that it is open and that the thread's innermost frames are the user's, and sets the exception;
-(2) the step ends before the exception is raised; (3) the carrier sees that it has lost the role, and shuts the gate:
-takes the lock, closes, and clears what may have been set. Between the end of the step and `shut_gate` there is no call
-and no backward jump, so no boundary at which it could be raised; inside `shut_gate` it is caught. A thread that has
-the role is never struck: the watchdog takes the role away first.
+boundary, wherever that is. It must never strike the engine itself. The race, in order: (1) the watchdog opens the
+carrier's gate, taking the role away first if it can; (2) it takes the lock of the gate, sees that the thread is in user
+code, and sets the exception; (3) the step ends before the exception is raised; (4) the carrier sees its gate open and
+shuts it: takes the lock, closes, and clears what may have been set. Between the end of the step and `shut_gate` there
+is no call and no backward jump, so no boundary at which it could be raised; inside `shut_gate` it is caught.
+
+The look. A thread that is in user code now may be in the engine, with its lock, a moment later. So the watchdog looks
+twice: at the whole stack, at leisure, and then whether the innermost frame is still the same one. The second look and
+the blow are a few bytecodes without a call that returns to Python and without a backward jump: the interpreter lets no
+other thread run between them (it may after each call, hence the operator of `_Look`). The thread itself hears of the
+blow at its first boundary: in that frame, or at the entry of a function it calls, before that has done anything.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ import ctypes
 import sys
 import threading
 from _thread import allocate_lock
-from types import FrameType
-from typing import TYPE_CHECKING
+from contextvars import Context
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Any
 
 from otplib.vm.errors import Killed
 from otplib.vm.output import write_output
@@ -31,8 +37,22 @@ _clear_async_exception = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.
     ("PyThreadState_SetAsyncExc", ctypes.pythonapi)
 )
 
-#: Code of these packages must run to its end; they hold locks and move states.
-_PROTECTED = ("otplib.vm", "otplib.core", "otplib.process", "threading", "logging", "importlib")
+#: Code of these packages must run to its end, and what it calls too: they hold locks and move states.
+_PROTECTED = frozenset(("otplib", "threading", "logging", "importlib", "_frozen_importlib", "_frozen_importlib_external"))
+#: The loops of behaviours stand below the user's callbacks, which may be struck.
+_LOOPS = "otplib.behaviours."
+
+
+class _Look:
+    """`-LOOK` gives the innermost frame of each thread: as an operator, see "the look"."""
+
+    __neg__ = sys._current_frames
+
+
+_LOOK: Any = _Look()
+
+#: The coroutine and the context of a process that was given up.
+Remains = tuple["CoroutineType[Any, Any, Any] | None", Context | None]
 
 
 class Carrier:
@@ -49,40 +69,63 @@ class Carrier:
         self.steps = 0
         #: Unfinished lines of output, by stream.
         self.partial: dict[str, str] | None = None
-        #: Released to give a spare carrier the role, or to let it end.
+        #: Released to wake it: a spare one to take the role or to end, an idle holder of the role to work.
         self.bell = allocate_lock()
         self.bell.acquire()
         self.tid = 0
         self.thread: threading.Thread | None = None
         self.retired = False
-        #: True in a step that was left to this thread after it lost the role. Guarded by `gate`.
+        #: True in a step that may be struck: the watchdog found it too long. Guarded by `gate`.
         self.open = False
+        #: What is left of a process whose death was told in the middle of its step. Guarded by `gate`.
+        self.remains: Remains | None = None
         self.gate = threading.Lock()
 
-    def shut_gate(self) -> None:
-        """End the time in which this thread may be struck. Called on the thread itself, once it has lost the role."""
+    def shut_gate(self) -> Remains | None:
+        """End the time in which this thread may be struck; called on the thread itself, at the end of a step.
+
+        Gives what is left of the process if it has been given up meanwhile.
+        """
         while True:
             try:
                 with self.gate:
                     self.open = False
-                _clear_async_exception(self.tid, None)
-                return
+                    _clear_async_exception(self.tid, None)
+                    remains, self.remains = self.remains, None
+                return remains
             except Killed:
                 continue
 
     def open_gate(self) -> None:
-        """Allow strikes: the role has just been taken from this thread, in the middle of a step."""
+        """Allow strikes: the watchdog has found this thread in the middle of a long step."""
         with self.gate:
             self.open = True
 
     def strike(self, record: ProcessRecord) -> bool:
         """Raise `Killed` in the thread if it still runs `record` and is in user code. For the watchdog alone."""
         with self.gate:
-            if not self.open or self.machine.scheduler.role is self or self.record is not record:
+            if not self.open or self.record is not record:
                 return False
-            if not _in_user_code(self.tid):
+            tid, blow = self.tid, _set_async_exception
+            frame = _find_user_frame(tid)
+            if frame is None:
                 return False
-            _set_async_exception(self.tid, Killed)
+            caller = frame.f_back
+            try:
+                # No call before the blow, see "the look".
+                if (-_LOOK)[tid] is frame and frame.f_back is caller:
+                    blow(tid, Killed)
+                    return True
+            except KeyError:  # the thread has ended
+                pass
+            return False
+
+    def give_up(self, record: ProcessRecord) -> bool:
+        """Part a process from this thread, in the middle of the step; False if the step is over. For the watchdog."""
+        with self.gate:
+            if not self.open or self.record is not record:
+                return False
+            self.remains = record.coro, record.context
             return True
 
     def flush_output(self, record: ProcessRecord) -> Exception | None:
@@ -97,16 +140,17 @@ class Carrier:
         return failure
 
 
-def _in_user_code(tid: int) -> bool:
-    """Tell whether all frames from the innermost to the step's own are the user's, and there is one at least."""
-    frame: FrameType | None = sys._current_frames().get(tid)
-    inner = 0
+def _find_user_frame(tid: int) -> FrameType | None:
+    """Give the innermost frame of a thread if it and all down to the step's own are the user's, and there is one."""
+    innermost = frame = sys._current_frames().get(tid)
     while frame is not None:
-        module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        module = frame.f_globals.get("__name__")
+        function = frame.f_code.co_name
+        below = frame is not innermost
         if module == "otplib.vm.stepping" and function != "_begin":
-            return inner > 0 and function in ("run_step", "_close")
-        if module.startswith(_PROTECTED) and function != "_begin":
-            return False
-        inner += 1
+            return innermost if below and function in ("run_step", "_close", "_leave") else None
+        if type(module) is str and module.partition(".")[0] in _PROTECTED:
+            if not below or not (module.startswith(_LOOPS) or module == "otplib.vm.stepping"):
+                return None
         frame = frame.f_back
-    return False
+    return None

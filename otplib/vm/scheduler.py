@@ -7,6 +7,10 @@ blink in which an old and a new holder both take from it they take different pro
 
 Idle against enqueue: the holder sets `idle` and then looks at the queue once more; an enqueuer appends and then looks
 at `idle`. Whoever comes second sees the other's write.
+
+Ring against hand-off: a holder that was rung may lose the role before it gets to run, and the next one may lie down
+meanwhile. So each carrier sleeps on a bell of its own, `idle` speaks of the holder alone, and a carrier leaves its
+sleep with its bell silent, however it was woken.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ class Scheduler:
         self.spares: list[Carrier] = []
         #: Carriers that lost the role in the middle of a step that still lasts.
         self.busy = 0
-        #: The holder of the role sleeps on `bell`, or nobody has the role yet.
+        #: The holder of the role sleeps on its bell, or nobody has the role yet.
         self.idle = True
         self.stopping = False
         #: When the next timer is due.
@@ -55,8 +59,6 @@ class Scheduler:
         self.hand_offs = 0
         #: Processes that wait for a thread or an asyncio loop; the deterministic scheduler waits for them too.
         self.outside = 0
-        self.bell = allocate_lock()
-        self.bell.acquire()
         self.watchdog = Watchdog(self)
         self._append = machine.queue.append
 
@@ -91,9 +93,9 @@ class Scheduler:
         if self.role is None:
             self._start()
         with self.machine.lock:
-            if self.idle:
+            if self.idle and self.role is not None:
                 self.idle = False
-                self.bell.release()
+                self.role.bell.release()
 
     def timer_added(self, when: float) -> None:
         """Hear of a new timer."""
@@ -232,18 +234,22 @@ class Scheduler:
             self.fire_timers()
             return
         with machine.lock:
-            self.bell.acquire(False)  # a ring that came too late for its sleep
+            if self.role is not carrier:
+                return
+            carrier.record = None  # it is in no step: the watchdog leaves it the role until it gets to run again
             self.idle = True
-            if machine.queue or self.stopping or self.role is not carrier:
+            if machine.queue or self.stopping:
                 self.idle = False
                 return
             self._tell_settlers()
         due = self.next_due
-        if due == _FOREVER:
-            self.bell.acquire()
-        else:
-            self.bell.acquire(timeout=min(max(0.0, due - machine.now()), threading.TIMEOUT_MAX))
-        self.idle = False
+        left = -1.0 if due == _FOREVER else min(max(0.0, due - machine.now()), threading.TIMEOUT_MAX)
+        rung = carrier.bell.acquire(timeout=left)
+        with machine.lock:
+            if not rung and not (self.idle and self.role is carrier):
+                carrier.bell.acquire(False)  # a ring that came too late for its sleep
+            if self.role is carrier:  # else it has been rung awake, was late, and another one sleeps by now
+                self.idle = False
         self.watchdog.wake()
 
     def _tell_settlers(self) -> None:

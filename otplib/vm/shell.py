@@ -60,7 +60,9 @@ class Shell(ProcessRecord):
         finally:
             self.waiting = False
         if self.doom is not None:
-            raise Exit(self.doom[0])
+            error = Exit(self.doom[0])
+            error.shell = self.pid
+            raise error
 
     async def _wait_on_loop(self, deadline: float | None, for_message: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -160,8 +162,10 @@ def current_shell() -> Shell:
         keepers = local.__dict__.setdefault("keepers", {})
         keeper = keepers.get(machine)
         if keeper is None or keeper.shell.state is Status.DEAD:
+            # The machine must not hold the keeper, or the shell would outlive its thread.
+            for stopped in [one for one in keepers if one.stopped]:
+                del keepers[stopped]
             keeper = keepers[machine] = _Keeper(Shell(machine))
-            machine.at_stop.append(lambda: keepers.pop(machine, None) and None)
         local.shell = keeper
     shell: Shell = keeper.shell
     return shell

@@ -18,7 +18,7 @@ from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.traps import PAUSE, WAIT, YIELD, Trap
 
 if TYPE_CHECKING:
-    from otplib.vm.carrier import Carrier
+    from otplib.vm.carrier import Carrier, Remains
     from otplib.vm.scheduler import Scheduler
 
 log = logging.getLogger("otplib")
@@ -61,12 +61,15 @@ def run_step(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> N
     except BaseException as caught:
         trap = CRASHED
         error = caught
-    # No call may stand between the end of the step and this line: see the race told in `watchdog`.
-    if scheduler.role is not carrier:
+    # No call may stand between the end of the step and this line: see "the gate" in `carrier`.
+    if carrier.open:
         try:
-            carrier.shut_gate()
+            remains = carrier.shut_gate()
         except Killed:  # struck on the way in; no second strike can come, as this is no user code
-            carrier.shut_gate()
+            remains = carrier.shut_gate()
+        if remains is not None:
+            _leave(carrier, remains, error)
+            return
     if carrier.partial:
         failure = carrier.flush_output(record)
         if failure is not None:
@@ -182,8 +185,6 @@ def _foreign_error(awaited: object) -> TypeError:
 
 def crash(scheduler: Scheduler, record: ProcessRecord, error: BaseException) -> None:
     """Bury a process that ended in an exception, after a report unless the reason was asked for."""
-    if record.state is Status.DEAD:
-        return  # it was given up as stuck; its death has been told
     if isinstance(error, Killed) and record.doom is not None:
         drop_frames(error)  # `run_step` holds the exception, and its trace the frame of `run_step`: a circle
         scheduler.machine.finish(record, record.doom[0])
@@ -216,16 +217,34 @@ def _close(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> Non
             record.context.run(coro.close)  # type: ignore[union-attr]  # a process with a coroutine has a context
     except BaseException as caught:
         trouble = caught
-    if scheduler.role is not carrier:
+    if carrier.open:
         try:
-            carrier.shut_gate()
+            remains = carrier.shut_gate()
         except Killed:
-            carrier.shut_gate()
+            remains = carrier.shut_gate()
+        if remains is not None:
+            _leave(carrier, remains, trouble)
+            return
     if carrier.partial:
         carrier.flush_output(record)
-    if trouble is not None and not isinstance(trouble, Killed | Exit) and record.state is not Status.DEAD:
+    if trouble is not None and not isinstance(trouble, Killed | Exit):
         _report_trouble(scheduler, record, trouble)
     scheduler.machine.finish(record, record.doom[0])
+    if trouble is not None:
+        drop_frames(trouble)  # else it holds this frame, and this frame holds it
+
+
+def _leave(carrier: Carrier, remains: Remains, error: BaseException | None) -> None:
+    """Clear away after a process that was given up in the middle of this step: its death has been told."""
+    coro, context = remains
+    carrier.partial = None
+    if error is not None:
+        drop_frames(error)
+    if coro is not None and context is not None:
+        try:
+            context.run(coro.close)
+        except BaseException as trouble:  # its report said that it swallows the end
+            drop_frames(trouble)
 
 
 def _report_trouble(scheduler: Scheduler, record: ProcessRecord, trouble: BaseException) -> None:

@@ -136,7 +136,8 @@ class Watchdog:
         """Move the role to another carrier; None if it has moved by itself, or no thread is to be had."""
         scheduler = self.scheduler
         with scheduler.machine.lock:
-            if scheduler.role is not role or scheduler.idle or scheduler.stopping:
+            # Without a record it is not in a step: it has been rung awake and waits for the interpreter.
+            if scheduler.role is not role or role.record is None or scheduler.idle or scheduler.stopping:
                 return None
             if scheduler.spares:
                 spare = scheduler.spares.pop()
@@ -165,6 +166,7 @@ class Watchdog:
                 continue
             if carrier is scheduler.role:
                 self.hand_off(carrier)
+                carrier.open_gate()  # also if there is nobody to take the role: then this is how one comes free
             carrier.strike(record)
             late = looks >= GRACE_LOOKS and time.monotonic() - since > GRACE
             with machine.lock:

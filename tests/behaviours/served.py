@@ -1,6 +1,6 @@
 """What the tests of servers share."""
 
-from otplib import Continue, Exit, GenServer, NoReply, Ok, Raised, receive, self_, send
+from otplib import Continue, Exit, GenServer, NoReply, Ok, Raised, Reply, receive, self_, send, sleep
 
 
 async def flush(quiet=0.05):
@@ -60,3 +60,26 @@ class Scripted(GenServer):
 
 async def start(first=None):
     return await Scripted.start((self_(), first))
+
+
+async def wait():
+    await sleep(float("inf"))
+
+
+async def obey():
+    """Ends with the reason it is sent."""
+    raise Exit(await receive())
+
+
+class Worker(GenServer):
+    """Crashes when it is cast to, and runs what it is called with."""
+
+    async def handle_call(self, request, caller, state):
+        outcome = request()
+        return Reply(await outcome if hasattr(outcome, "__await__") else outcome, state)
+
+    def handle_cast(self, request, state):
+        raise ValueError(request)
+
+    def handle_info(self, message, state):
+        return NoReply([*state, message])

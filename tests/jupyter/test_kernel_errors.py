@@ -176,7 +176,7 @@ def test_the_death_of_the_shell_is_told_in_the_cell_that_runs(kernel: Kernel) ->
 def test_a_wait_that_the_death_of_the_shell_ends_shows_the_reason(kernel: Kernel) -> None:
     cell = kernel.run("spawn_link(lambda: process.exit(self_(), 'boom'))\nawait receive('nothing')")
     [error] = cell.errors
-    assert error["traceback"].startswith('** (exit) "boom"')
+    assert re.match(r'\*\* \(EXIT from #PID<0\.\d+\.0>\) shell process exited with reason: "boom"', error["traceback"])
 
 
 def test_the_debugger_and_tb_magic_still_know_the_last_error(kernel: Kernel) -> None:
