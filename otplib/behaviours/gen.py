@@ -28,7 +28,7 @@ from otplib.vm.aliases import Alias
 from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
-from otplib.vm.waiting import deadline_after, take_reply
+from otplib.vm.waiting import count_failure, deadline_after, take_reply
 
 Server = Pid | str | tuple[str, str] | Global | Via
 Caller = tuple[Pid, Ref]
@@ -62,10 +62,10 @@ class Starter:
         self._free_name()
         self._tell(("ignore", None))
 
-    def fail(self, reason: Any) -> None:
-        """Let `start` raise `StartError(reason)`; the process must end now."""
+    def fail(self, reason: Any, hint: str | None = None) -> None:
+        """Let `start` raise `StartError(reason)`, with `hint` as a note; the process must end now."""
         self._free_name()
-        self._tell(("error", copied_reason(reason)))
+        self._tell(("error", (copied_reason(reason), hint)))
 
     def _free_name(self) -> None:
         if self.name is not None and whereis(self.name) == current_record().pid:
@@ -107,6 +107,7 @@ async def start(
     machine = record.machine
     deadline = deadline_after(record, timeout)
     if name is not None and (holder := whereis(name)) is not None:
+        await count_failure(record)
         raise StartError(("already_started", holder))
     tag = machine.aliases.new(record)
     known = (
@@ -124,13 +125,16 @@ async def start(
         # With flush: a child that reports a failure and ends may have been quicker than this line.
         demonitor(tag, flush=True)
     if answer is None:
-        _abandon(record, child)
+        _abandon(record, child, tag)
         raise StartError("timeout")
     if len(answer) == 5:  # it died before it could report
         raise StartError(answer.reason)
-    word, reason = answer[1]
+    word, detail = answer[1]
     if word == "error":
-        raise StartError(reason)
+        refusal = StartError(detail[0])
+        if detail[1] is not None:
+            refusal.add_note(detail[1])
+        raise refusal
     return child.pid if word == "ok" else None
 
 
@@ -155,9 +159,10 @@ async def _begin(body: Callable[..., Awaitable[None]], starter: Starter, args: t
     await body(starter, *args)
 
 
-def _abandon(record: ProcessRecord, child: ProcessRecord) -> None:
+def _abandon(record: ProcessRecord, child: ProcessRecord, tag: Ref) -> None:
     unlink(child.pid)
     exit(child.pid, "kill")
+    flush_answer(record, tag)
     if record.mailbox is not None:
         record.mailbox.take(lambda message: isinstance(message, ExitMessage) and message.pid == child.pid)
 
@@ -217,6 +222,7 @@ async def call(
         raise Exit(("calling_self", exited_in))
     copy = copied(request)
     if target is None:
+        await count_failure(record)
         raise Exit((why_unreachable(machine, server), exited_in))
     mailbox = record.mailbox
     mark = mailbox.mark() if mailbox is not None else 0
@@ -231,6 +237,7 @@ async def call(
     unanswered = machine.aliases.close_call(target, tag)
     if answer is None:
         if unanswered:
+            await count_failure(record)
             raise CallTimeout(("timeout", exited_in))
         # Whoever answers has taken the alias in the last moment and is about to deliver: that is in time.
         answer = await take_reply(record, tag, mark, None)

@@ -15,9 +15,9 @@
 | `format_status(status)` | a dict | what reports and `system.get_status` show |
 
 `Ok`, `Reply` and `NoReply` take `timeout=` (seconds; then `handle_info("timeout", state)` if nothing came), `then=`
-(`Continue(arg)`: `handle_continue` before the next message) and `hibernate=True`. Any callback may be `def` or
-`async def`. An exception, or `raise Exit(reason)`, ends the server with that reason; anything else returned, with
-`("bad_return_value", value)`.
+(`Continue(arg)`: `handle_continue` before the next message) and `hibernate=True` (nothing but the server's state is
+kept until the next message). Any callback may be `def` or `async def`. An exception, or `raise Exit(reason)`, ends the
+server with that reason; anything else returned, with `("bad_return_value", value)`.
 
 `self` holds no state: state is a value that callbacks take and give. So the class can be defined anew while servers of
 it live, and they go on with the new code.
@@ -44,7 +44,7 @@ from otplib.vm.addressing import Name
 from otplib.vm.aliases import Alias
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
-from otplib.vm.waiting import deadline_after, take_reply
+from otplib.vm.waiting import count_failure, deadline_after, take_reply
 
 log = logging.getLogger("otplib")
 
@@ -362,6 +362,7 @@ async def stop_server(
     if target is record:
         raise Exit(("calling_self", exited_in))
     if target is None:
+        await count_failure(record)
         raise Exit((gen.why_unreachable(machine, server), exited_in))
     ref: Ref = machine.monitor(record, target, None)
     # The answer to the request goes to an alias that nobody reads: the end of the server says it all.

@@ -54,6 +54,13 @@ class ServerEnd(BaseException):
         self.stack = stack
 
 
+def _bad_return(callback: str, outcome: Any, expected: str) -> ServerEnd:
+    hint = f"{callback} must return {expected}; it returned {inspect_term(outcome)}"
+    if outcome is None:
+        hint += ": did no case match, or is a return missing?"
+    return ServerEnd(("bad_return_value", outcome), hint)
+
+
 class ServerLoop:
     """One running server."""
 
@@ -107,14 +114,15 @@ class ServerLoop:
                 follow = self._take_over(outcome)
                 starter.ready()
                 return follow
-        except ServerEnd as end:
-            reason = end.reason
-        else:
             if type(outcome) is Ignore:
                 starter.ignore()
                 raise Exit("normal")
-            reason = outcome.reason if type(outcome) is Stop else ("bad_return_value", outcome)
-        starter.fail(reason)
+            if type(outcome) is Stop:
+                raise ServerEnd(outcome.reason)
+            raise _bad_return("init", outcome, "Ok(state), Ignore() or Stop(reason)")
+        except ServerEnd as end:
+            reason, hint = end.reason, end.hint
+        starter.fail(reason, hint)
         raise Exit(reason)
 
     async def _live(self, follow: Continue | None = None) -> None:
@@ -236,13 +244,10 @@ class ServerLoop:
                 self.debugging.changed(self.state)
             self.caller = None
             return self._take_over(outcome)
-        if kind is Stop:
+        if kind is Stop and (outcome.reply is NO_REPLY or callback == "handle_call"):
             self.state = outcome.state
             raise ServerEnd(outcome.reason, answer=outcome.reply)
-        hint = f"{callback} must return {expected}; it returned {inspect_term(outcome)}"
-        if outcome is None:
-            hint += ": did no case match, or is a return missing?"
-        raise ServerEnd(("bad_return_value", outcome), hint)
+        raise _bad_return(callback, outcome, expected)
 
     def _take_over(self, outcome: Ok | Reply | NoReply) -> Continue | None:
         """Note what the return asks for besides the state."""

@@ -83,9 +83,11 @@ class Mailbox(list[Any]):
                 return found
         if not self:
             return EMPTY
-        if not saved and len(self) < _SHORT and fits(self[0]):
-            return self.pop(0)
         start = len(saved) if saved else 0
+        if not saved and len(self) < _SHORT:
+            if fits(self[0]):
+                return self.pop(0)
+            start = 1  # no message is looked at twice
         return self._take_saved(self._move(), fits, start)
 
     def mark(self) -> int:

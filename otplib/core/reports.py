@@ -45,8 +45,8 @@ def server_crash(
 ) -> str:
     """Report that a server terminated (rows g34, g35, golden 03).
 
-    `stack` tells where a callback raised `Exit`; an exception brings its own. `sender` is who sent the last message when
-    it was a call; `client` says what became of them.
+    `stack` tells where a callback raised `Exit`; an exception brings its own. `sender` is who sent the last message
+    when it was a call; `client` says what became of them.
     """
     origin = f" (from {sender})" if sender is not None else ""
     lines = [

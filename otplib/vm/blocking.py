@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from _thread import allocate_lock
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from types import CoroutineType, coroutine
 from typing import TYPE_CHECKING, Any, Final
 
+from otplib.core.errors import MachineError
 from otplib.vm.context import runtime
 from otplib.vm.output import write_output
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from otplib.vm.machine import Machine
     from otplib.vm.process_record import ProcessRecord
 
@@ -116,7 +116,10 @@ class _Worker:
                 value = fn()
             except BaseException as caught:
                 error = caught
-            _flush(lent)
+            try:
+                _flush(lent)
+            except Exception as caught:  # its group leader is dead: the process hears of it, the thread goes on
+                error = error or caught
             runtime.local.carrier = None
             self._threads.rest(self)
             completion.finish(value, error)
@@ -124,7 +127,8 @@ class _Worker:
 
 
 def _flush(lent: _Lent) -> None:
-    for stream, text in (lent.partial or {}).items():
+    partial, lent.partial = lent.partial, None
+    for stream, text in (partial or {}).items():
         write_output(lent.machine, lent.record, stream, text)
 
 
@@ -132,32 +136,37 @@ class IoLoop:
     """One thread with an asyncio loop, started with the first awaitable."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards `_loop`
+        self._lock = threading.Lock()  # guards `_loop` and `_stopped`
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = False
 
-    def submit(self, completion: Completion, awaitable: Awaitable[Any]) -> Future[Any]:
-        """Await something on the loop; cancelling the future cancels it there."""
-
-        async def wait() -> Any:
-            return await awaitable
-
-        future = asyncio.run_coroutine_threadsafe(wait(), self._running_loop())
-        future.add_done_callback(lambda done: _pass_on(completion, done))
-        return future
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
+    def submit(self, completion: Completion, awaitable: Awaitable[Any]) -> IoJob:
+        """Await something on the loop; cancelling the job cancels it there."""
+        # Within the lock, so that what `stop` asks of the loop comes after it.
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="otplib-io", daemon=True).start()
-            return self._loop
+            if self._stopped:
+                raise MachineError("this machine has been stopped: nothing can be awaited on it")
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.new_event_loop()
+                threading.Thread(target=_serve, args=(loop,), name="otplib-io", daemon=True).start()
+            job = IoJob(completion, awaitable, loop)
+            loop.call_soon_threadsafe(job.start)
+        return job
 
     def stop(self) -> None:
         """Cancel what runs and end the thread."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(_cancel_all, loop)
+            self._stopped = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(_cancel_all, self._loop)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
@@ -168,12 +177,76 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
     gathered.add_done_callback(lambda _: loop.stop())
 
 
-def _pass_on(completion: Completion, done: Future[Any]) -> None:
-    if done.cancelled():
-        completion.finish(None, asyncio.CancelledError())
-    else:
-        error = done.exception()
-        completion.finish(None if error is not None else done.result(), error)
+class IoJob:
+    """One awaitable of a process on the I/O loop."""
+
+    def __init__(self, completion: Completion, awaitable: Awaitable[Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._completion = completion
+        self._awaitable = awaitable
+        self._loop = loop
+        self._task: asyncio.Task[Any] | None = None
+
+    def start(self) -> None:
+        """Begin, on the loop, in the context of the process."""
+        self._task = self._loop.create_task(self._work())
+        self._task.add_done_callback(self._tell)
+
+    def cancel(self) -> None:
+        """Cancel it, unless it is over. Safe on any thread."""
+        if not self._completion.done:
+            try:
+                self._loop.call_soon_threadsafe(self._stop)  # after `start`, in the order of asking
+            except RuntimeError:  # the loop has been closed, and all that ran there cancelled
+                pass
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _work(self) -> Any:
+        try:
+            return await _as_process(self._completion.record, self._awaitable)
+        except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop with them
+            self._completion.finish(None, error)
+
+    def _tell(self, task: asyncio.Task[Any]) -> None:
+        completion = self._completion
+        if isinstance(self._awaitable, CoroutineType):
+            self._awaitable.close()  # cancelled before its first step it would complain that nobody awaited it
+        if completion.done:
+            return
+        if not task.cancelled():
+            error = task.exception()
+            completion.finish(None if error is not None else task.result(), error)
+        elif not completion.record.machine.stopped:  # else the process is about to end, and need not hear of it
+            completion.finish(None, asyncio.CancelledError())
+
+
+@coroutine
+def _as_process(record: ProcessRecord, awaitable: Awaitable[Any]) -> Generator[Any, Any, Any]:
+    """Await, each step counting as the process: `self_()`, `send` and `print` are its own."""
+    steps: Any = awaitable.__await__()
+    lent = _Lent(record)
+    answer: BaseException | None = None
+    while True:
+        runtime.local.carrier = lent
+        try:
+            future = next(steps) if answer is None else steps.throw(answer)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            try:
+                _flush(lent)
+            finally:
+                runtime.local.carrier = None
+        answer = None
+        try:
+            yield future
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as error:
+            answer = error
 
 
 def blocking_threads(machine: Machine) -> BlockingThreads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,8 @@ class Runtime:
         self.lock = threading.Lock()
         self.local = _Local()
         self.default: Machine | None = None
+        #: All machines there are, for the fork that must silence them.
+        self.machines: weakref.WeakSet[Machine] = weakref.WeakSet()
         #: How many machines have lowered the interpreter's switch interval, and what it was before.
         self.switchers = 0
         self.usual_interval = 0.005
@@ -58,13 +61,18 @@ def _find_runtime() -> Runtime:
 def _forget_after_fork() -> None:
     """In a forked child none of the machine's threads exist: the next spawn makes a fresh machine.
 
-    Pids of the parent are refused there with a clear error, as their creation differs. The lock is new because a
-    thread of the parent may have held the old one at the moment of the fork.
+    Pids of the parent are refused there with a clear error, as their creation differs. The locks are new because a
+    thread of the parent may have held the old ones at the moment of the fork.
     """
     runtime.lock = threading.Lock()
+    for machine in list(runtime.machines):
+        machine.abandon()
+    runtime.machines = weakref.WeakSet()
     runtime.local.__dict__.clear()
     runtime.default = None
-    runtime.switchers = 0
+    if runtime.switchers:  # the hogs of the parent are not here
+        runtime.switchers = 0
+        sys.setswitchinterval(runtime.usual_interval)
 
 
 runtime = _find_runtime()

@@ -102,6 +102,7 @@ class Machine:
         self.next_ref = itertools.count(1).__next__
         self.scheduler = scheduler(self) if scheduler is not None else Scheduler(self, max_carriers)
         self.enqueue = self.scheduler.enqueue
+        runtime.machines.add(self)
 
     def __enter__(self) -> Self:
         runtime.local.machines = (*runtime.local.machines, self)
@@ -556,6 +557,14 @@ class Machine:
         with runtime.lock:
             if runtime.default is self:
                 runtime.default = None
+
+    def abandon(self) -> None:
+        """Count as stopped in a forked child, where none of its threads is: nothing is told, nothing is waited for."""
+        self.stopped = True
+        self.lock = threading.RLock()
+        self.table.clear()
+        self.names.clear()
+        self.scheduler.abandon()
 
 
 def default_machine() -> Machine:

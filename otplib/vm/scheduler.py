@@ -184,6 +184,14 @@ class Scheduler:
             if carrier.thread is not None and carrier.thread is not threading.current_thread():
                 carrier.thread.join(max(0.0, deadline - time.monotonic()))
 
+    def abandon(self) -> None:
+        """Forget the threads, which a fork has left behind in the parent."""
+        self.stopping = True
+        self.idle = False  # nobody rings
+        self.role = None
+        self.carriers.clear()
+        atexit.unregister(self.machine.stop)
+
     # ---- on the carriers -------------------------------------------------------------------------------------
 
     def _carry(self, carrier: Carrier) -> None:
@@ -225,6 +233,7 @@ class Scheduler:
                 self._wait(carrier)
                 continue
             run_step(self, carrier, record)
+        carrier.record = None  # another one may run it from now on: whoever looks for that one must not find this
         return True
 
     def _wait(self, carrier: Carrier) -> None:

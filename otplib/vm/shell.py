@@ -128,6 +128,8 @@ class _Keeper:
         self.shell = shell
 
     def __del__(self, end: Callable[[Shell], None] = lambda shell: shell.machine.finish(shell, "normal")) -> None:
+        if self.shell.machine.stopped:
+            return  # all of it is dead, and in a forked child nobody else is there
         end(self.shell)  # bound as a default: at the interpreter's end module globals may be gone
 
 

@@ -221,6 +221,17 @@ def _end_of(record: ProcessRecord) -> BaseException:
     return Killed()
 
 
+async def count_failure(record: ProcessRecord) -> None:
+    """Count a call that failed at once, so that a loop of such calls lets the others have their turns.
+
+    It is worth sixteen reductions: an exception takes ten times as long as a message.
+    """
+    before = record.reductions
+    record.reductions = before + 16
+    if (before ^ record.reductions) & -REDUCTIONS:
+        await yield_turn(record)
+
+
 async def yield_turn(record: ProcessRecord) -> None:
     """Go to the end of the run queue; nothing to do for ordinary code."""
     if not record.is_shell:

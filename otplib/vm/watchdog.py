@@ -35,6 +35,10 @@ GRACE: Final = 0.1
 #: And how many looks of the watchdog: on a crowded machine its thread may have had no turn in `GRACE` seconds, but then
 #: neither had this one.
 GRACE_LOOKS: Final = 40
+#: Looks between two blows at the same process: its `finally` blocks may run for so long.
+REST: Final = 12
+#: How often a look tries to find a thread in user code. One that sends in a loop is nearly always in the engine.
+TRIES: Final = 8
 
 
 class Watchdog:
@@ -47,8 +51,9 @@ class Watchdog:
         self._bell = allocate_lock()
         self._bell.acquire()
         self._thread: threading.Thread | None = None
-        #: Running processes that must die, since when, how often looked at. Guarded by the machine's lock.
-        self._wanted: dict[ProcessRecord, tuple[float, int]] = {}
+        #: Running processes that must die: since when, how often they were looked at, and from which look on they may be
+        #: struck. Guarded by the machine's lock.
+        self._wanted: dict[ProcessRecord, tuple[float, int, int]] = {}
 
     def wake(self) -> None:
         """Look again: there is something to watch. Cheap when it is awake."""
@@ -60,7 +65,7 @@ class Watchdog:
     def pursue(self, record: ProcessRecord) -> None:
         """See to the end of a process that is in the middle of a step on another thread."""
         with self.scheduler.machine.lock:
-            self._wanted.setdefault(record, (time.monotonic(), 0))
+            self._wanted.setdefault(record, (time.monotonic(), 0, 0))
         self.wake()
 
     def stop(self) -> None:
@@ -158,7 +163,7 @@ class Watchdog:
         """Strike each wanted process, or give it up when its time is over."""
         scheduler = self.scheduler
         machine = scheduler.machine
-        for record, (since, looks) in list(self._wanted.items()):
+        for record, (since, looks, blow) in list(self._wanted.items()):
             carrier = next((one for one in list(scheduler.carriers) if one.record is record), None)
             if record.state.value != "running" or carrier is None:
                 with machine.lock:
@@ -167,21 +172,22 @@ class Watchdog:
             if carrier is scheduler.role:
                 self.hand_off(carrier)
                 carrier.open_gate()  # also if there is nobody to take the role: then this is how one comes free
-            carrier.strike(record)
+            if looks >= blow and _strike(carrier, record):
+                blow = looks + REST
             late = looks >= GRACE_LOOKS and time.monotonic() - since > GRACE
+            given_up = late and carrier.give_up(record)
             with machine.lock:
-                if late:
+                if given_up:
                     self._wanted.pop(record, None)
                 else:
-                    self._wanted[record] = (since, looks + 1)
-            if late:
-                self._give_up(record)
+                    self._wanted[record] = (since, looks + 1, blow)
+            if given_up:
+                self._tell_given_up(record)
 
-    def _give_up(self, record: ProcessRecord) -> None:
+    def _tell_given_up(self, record: ProcessRecord) -> None:
         """Tell the death of a process whose thread cannot be stopped; the thread stays until it ends by itself."""
         doom = record.doom
-        if doom is None or record.state.value == "exiting":
-            return
+        assert doom is not None
         log.error(
             "Process %r did not end within %.1f s of a fatal signal (it is in a blocking call, or swallows the end); "
             "it counts as dead and its thread has been abandoned. Use `await process.blocking(fn, ...)` for such calls",
@@ -189,3 +195,12 @@ class Watchdog:
             GRACE,
         )
         self.scheduler.machine.finish(record, doom[0])
+
+
+def _strike(carrier: Carrier, record: ProcessRecord) -> bool:
+    """Strike a process, waiting a moment for its thread to be in user code."""
+    for _ in range(TRIES):
+        if carrier.strike(record):
+            return True
+        time.sleep(BUSY_INTERVAL)
+    return False

@@ -14,6 +14,7 @@ from otplib import (
     NoReply,
     Ok,
     Reply,
+    StartError,
     Stop,
     process,
     receive,
@@ -23,6 +24,7 @@ from otplib import (
     sleep,
     spawn,
     spawn_monitor,
+    system,
 )
 from otplib.process import drive
 from otplib.testing import deterministic
@@ -408,5 +410,68 @@ def test_a_reply_may_be_sent_after_the_client_is_gone(machine):
         assert down.reason[0] == "timeout"
         await sleep(10)
         assert process.alive(pid)
+
+    machine.run(main)
+
+
+# ---- impatient loops -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda: GenServer.call("server", "count"),
+        lambda: GenServer.call(("server", "nonode@nohost"), "count"),
+        lambda: GenServer.stop("server"),
+    ],
+)
+def test_a_loop_of_calls_that_fail_at_once_lets_the_others_have_their_turns(machine, attempt):
+    async def main():
+        async def impatient():
+            while True:
+                try:
+                    return await attempt()
+                except Exit as end:
+                    if end.reason[0] != "noproc":
+                        raise
+
+        _, ref = spawn_monitor(impatient)
+        await sleep(0)
+        await Slow.start(0, name="server")
+        assert (await receive(("DOWN", ref, ..., ..., ...))).reason == "normal"
+
+    machine.run(main)
+
+
+def test_a_loop_of_calls_without_patience_lets_the_server_have_its_turn(machine):
+    async def main():
+        pid = await Slow.start(0)
+        failures = 0
+        while not await system.get_state(pid):
+            for _ in range(40):
+                with pytest.raises(CallTimeout):
+                    await GenServer.call(pid, ("sleep", 0), timeout=0)
+                failures += 1
+        assert failures == 40
+
+    machine.run(main)
+
+
+def test_a_loop_of_starts_under_a_taken_name_lets_its_holder_have_its_turn(machine):
+    async def main():
+        holder = await Slow.start(0, name="server")
+        GenServer.cast(holder, "crash")
+
+        async def starter():
+            while True:
+                try:
+                    return await Slow.start(0, name="server")
+                except StartError as refused:
+                    if refused.reason != ("already_started", holder):
+                        raise
+
+        _, ref = spawn_monitor(starter)
+        assert (await receive(("DOWN", ref, ..., ..., ...))).reason == "normal"
+        assert process.whereis("server") != holder
 
     machine.run(main)

@@ -9,6 +9,7 @@ from otplib import (
     Ok,
     Reply,
     StartError,
+    Stop,
     process,
     receive,
     self_,
@@ -232,3 +233,44 @@ def test_what_lies_in_the_mailbox_wakes_a_server_that_hibernates(machine):
         return await flush()
 
     assert machine.run(main) == [("info", "there already")]
+
+
+# ---- what is no return ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "hint"),
+    [
+        (None, "it returned None: did no case match, or is a return missing?"),
+        (("ok", 1), 'it returned ("ok", 1)'),
+        (Stop, "it returned Stop"),
+        (Ok(1), "it returned Ok(state=1"),
+        (Reply(1, 2), "it returned Reply(value=1, state=2"),
+        (Stop("normal", 1, reply="to whom?"), "it returned Stop(reason='normal', state=1, reply='to whom?')"),
+    ],
+)
+def test_a_wrong_return_of_a_callback_is_explained_in_the_report(machine, caplog, outcome, hint):
+    async def main():
+        pid = await start()
+        GenServer.cast(pid, lambda test: outcome)
+        assert await receive() == ("terminate", ("bad_return_value", outcome))
+
+    machine.run(main)
+    [report] = reports_of(caplog)
+    last = report.splitlines()[-1]
+    assert last.startswith("handle_cast must return NoReply(state) or Stop(reason, state); it returned")
+    assert hint in last
+
+
+def test_a_wrong_return_of_init_is_explained_to_the_starter(machine):
+    async def main():
+        with pytest.raises(StartError) as refused:
+            await start(lambda test: None)
+        assert refused.value.reason == ("bad_return_value", None)
+        [note] = refused.value.__notes__
+        assert note.startswith("init must return Ok(state), Ignore() or Stop(reason); it returned None: did no case")
+        with pytest.raises(StartError) as refused:
+            await start(lambda test: Ok(test, then="load"))
+        assert refused.value.__notes__ == ["then= takes Continue(arg), got 'load'"]
+
+    machine.run(main)

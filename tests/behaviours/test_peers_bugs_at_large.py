@@ -200,7 +200,7 @@ def test_a_process_that_does_not_give_way_stops_nobody(hog):
 
     async def main():
         test = self_()
-        pid, ref = spawn_monitor(hog, 0.4)
+        pid, ref = spawn_monitor(hog, 0.8)
 
         async def ticker():
             gaps, last = [], time.monotonic()
@@ -219,4 +219,4 @@ def test_a_process_that_does_not_give_way_stops_nobody(hog):
     with Machine():
         gaps = run(main)
     assert len(gaps) > 20
-    assert max(gaps) < 0.3, "the hog ran for 0.4 s"
+    assert max(gaps) < 0.6, "the hog ran for 0.8 s"

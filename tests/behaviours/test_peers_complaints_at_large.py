@@ -79,7 +79,7 @@ def test_awaiting_an_answer_lets_the_asyncio_loop_go_on():
         return ticks
 
     with Machine():
-        assert asyncio.run(on_loop()) > 20
+        assert asyncio.run(on_loop()) > 5
 
 
 def test_the_library_can_be_used_where_an_event_loop_is_running():
@@ -142,7 +142,7 @@ def test_a_call_times_out_in_time_though_the_server_hangs_in_a_loop():
         return time.monotonic() - begun
 
     with Machine():
-        assert run(main) < 1
+        assert run(main) < 3
 
 
 def test_an_exit_signal_does_not_queue_behind_messages(machine):

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks`: how light and how fast otplib is, in one table.
 
-Every run is a fresh process, so memory and the garbage collector start clean; a row is the median of five runs, or of
-three with `--quick`. The engines take turns, so a busy machine slows all of them. Beside otplib stand
+Every run is a fresh process, so memory and the garbage collector start clean; a row is the median of five runs. With
+`--quick` it is that of three, and the engines to compare with run once. The engines take turns, so a busy machine slows all of them. Beside otplib stand
 
 * **bare**: the limit of plain CPython for the same job, two coroutines handed a value through a deque by `.send`, or
   plain threads where the job is about threads (see `bare.py`);
@@ -37,7 +37,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller sizes, three runs: under three minutes")
     parser.add_argument("--only", metavar="NAME", action="append", default=[], help="measures whose name starts so")
     parser.add_argument("--list", action="store_true", help="print the names of the measures and end")
-    parser.add_argument("--repeat", metavar="N", type=int, help="runs of each program on each engine")
+    parser.add_argument("--repeat", metavar="N", type=int, help="runs of each program (five, with --quick three)")
     parser.add_argument("--no-beam", action="store_true", help="leave the BEAM out")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures, of each run too")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
@@ -81,17 +81,27 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(f"{measure.name:20} {'; '.join(row.title for row in measure.rows)}\n")
         return 0
     repeat = options.repeat or (3 if options.quick else 5)
+    references = repeat if not options.quick else 1
     beam = not options.no_beam and has_elixir()
     machine = _describe_machine()
     begun = time.monotonic()
-    results = measure_all(options.measures, quick=options.quick, repeat=repeat, beam=beam, tell=_tell)
+    results = measure_all(
+        options.measures, quick=options.quick, repeat=repeat, references=references, beam=beam, tell=_tell
+    )
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
-    note = "" if beam else "; no BEAM" + ("" if options.no_beam else ": elixir is not installed")
+    note = f" (bare and BEAM: {references})" if references != repeat else ""
+    note += "" if beam else "; no BEAM" + ("" if options.no_beam else ": elixir is not installed")
     sys.stdout.write(f"{machine}; medians of {repeat}{note}\n\n{draw_table(results)}\n")
     sys.stdout.write(f"\n{time.monotonic() - begun:.0f} s in all\n")
     if options.json is not None:
-        report = {"machine": machine, "repeat": repeat, "quick": options.quick, "rows": as_data(results)}
+        report = {
+            "machine": machine,
+            "repeat": repeat,
+            "references": references,
+            "quick": options.quick,
+            "rows": as_data(results),
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 1 if any(result.failures for result in results) or (options.strict and _misses(results)) else 0
 

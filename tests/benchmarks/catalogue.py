@@ -57,7 +57,7 @@ def _ticker(name: str, beside: str, script: str | None, target: float | None) ->
         Row("p50", f"1 ms ticker beside {beside}, late p50", "ms"),
         Row("p99", f"1 ms ticker beside {beside}, late p99", "ms", target),
     )
-    return Measure(name, rows, 1500, 500, 5, script)
+    return Measure(name, rows, 1000, 500, 5, script)
 
 
 def _million(name: str, how: str) -> Measure:
@@ -65,12 +65,12 @@ def _million(name: str, how: str) -> Measure:
         Row("spawn", f"spawn {{n}} (stopped by {how} below)", "s", 12.0),
         Row("stop", f"stop {{n}} by {how}", "s", 10.0),
     )
-    return Measure(name, rows, 1_000_000, 100_000, 500, "beam_processes.exs")
+    return Measure(name, rows, 1_000_000, 50_000, 500, "beam_processes.exs")
 
 
-def _memory(name: str, count: str, full: int, quick: int) -> Measure:
+def _memory(name: str, full: int, quick: int) -> Measure:
     return Measure(
-        name, (Row("bytes", f"idle process, {count} of them", "B", 1300),), full, quick, 500, "beam_processes.exs"
+        name, (Row("bytes", "idle process, {n} of them", "B", 1300),), full, quick, 500, "beam_processes.exs"
     )
 
 
@@ -87,9 +87,9 @@ _PROCESSES, _MESSAGES, _SERVERS, _TICKER = (
 
 MEASURES: tuple[Measure, ...] = (
     _rate("spawn_exit", "spawn + exit", _PROCESSES, 200_000, 50_000, 2_000, 120_000),
-    _memory("memory_10k", "10k", 10_000, 10_000),
-    _memory("memory_100k", "100k", 100_000, 50_000),
-    _memory("memory_1m", "{n}", 1_000_000, 200_000),
+    _memory("memory_10k", 10_000, 10_000),
+    _memory("memory_100k", 100_000, 50_000),
+    _memory("memory_1m", 1_000_000, 100_000),
     _million("million_by_message", "message"),
     _million("million_by_exit", "exit signal"),
     _rate("ping_pong", "ping-pong, round trips", _MESSAGES, 300_000, 60_000, 50, 200_000),

@@ -85,9 +85,9 @@ def has_elixir() -> bool:
 
 
 def measure_all(
-    measures: list[Measure], *, quick: bool, repeat: int, beam: bool, tell: Callable[[str], None]
+    measures: list[Measure], *, quick: bool, repeat: int, references: int, beam: bool, tell: Callable[[str], None]
 ) -> list[Result]:
-    """Run every measure `repeat` times on each engine, the engines in turn, so that all see the same machine."""
+    """Run every measure `repeat` times, bare and the BEAM `references` times; in turn, so all see the same machine."""
     results = []
     for position, measure in enumerate(measures, 1):
         size = measure.size(quick=quick)
@@ -95,9 +95,9 @@ def measure_all(
         engines = ["otplib", *(["bare"] if measure.bare else []), *(["BEAM"] if beam and measure.script else [])]
         for turn in range(1, repeat + 1):
             for engine in engines:
-                tell(f"[{position}/{len(measures)}] {measure.name} n={size}, run {turn} of {repeat}, {engine}")
-                if engine in result.failures:
+                if engine in result.failures or (engine != "otplib" and turn > references):
                     continue
+                tell(f"[{position}/{len(measures)}] {measure.name} n={size}, run {turn} of {repeat}, {engine}")
                 try:
                     result.runs.setdefault(engine, []).append(run_once(engine, measure, size))
                 except RunFailed as failure:

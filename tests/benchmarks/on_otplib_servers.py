@@ -127,9 +127,14 @@ async def sleeper() -> None:
         time.sleep(1)
 
 
+def settling(n: int) -> float:
+    """Give the seconds in which the watchdog finds the hogs before anything is measured; short in a tiny run."""
+    return min(0.3, n / 1000)
+
+
 async def tick(n: int) -> Figures:
     """Lateness: from entering a receive with a time-out of 1 ms until it gives up, minus that millisecond."""
-    await sleep(0.3)
+    await sleep(settling(n))
     late = []
     for _ in range(n):
         begun = time.perf_counter()
@@ -150,7 +155,7 @@ def _ticker(body: Any, count: int) -> Program:
     return program
 
 
-def _start_cell(hogs: int) -> Pid:
+def _start_cell(n: int, hogs: int) -> Pid:
     async def start_echo() -> Pid:
         server: Pid = await Echo.start(None)
         return server
@@ -158,13 +163,13 @@ def _start_cell(hogs: int) -> Pid:
     server: Pid = run(start_echo)
     for _ in range(hogs):
         spawn(hog)
-    time.sleep(0.3 if hogs else 0.01)
+    time.sleep(settling(n))
     return server
 
 
 def _cell_await(hogs: int) -> Program:
     def program(n: int) -> Figures:
-        server = _start_cell(hogs)
+        server = _start_cell(n, hogs)
 
         async def cell() -> list[float]:
             times = []
@@ -181,7 +186,7 @@ def _cell_await(hogs: int) -> Program:
 
 def _cell_run(hogs: int) -> Program:
     def program(n: int) -> Figures:
-        server = _start_cell(hogs)
+        server = _start_cell(n, hogs)
         times = []
         for i in range(n):
             begun = time.perf_counter()
@@ -195,7 +200,7 @@ def _cell_run(hogs: int) -> Program:
 def idle_cpu(milliseconds: int) -> Figures:
     """CPU time of the whole interpreter while 1,000 processes wait, in per cent of one core."""
     run(spawn_idle, [None] * 1000)
-    time.sleep(0.3)
+    time.sleep(settling(milliseconds))
     gc.collect()
     begun, spent = time.perf_counter(), time.process_time()
     time.sleep(milliseconds / 1000)

@@ -83,6 +83,80 @@ def test_a_server_with_a_global_name_is_reported_by_it(machine, caplog, name, sh
     assert text.splitlines()[0] == f"GenServer {shown} terminating"
 
 
+class Leaving(GenServer):
+    """Ends by `raise Exit`, in a callback or in `terminate`."""
+
+    async def handle_call(self, request, caller, state):
+        return Reply(await GenServer.call(request, "x"), state)
+
+    def handle_cast(self, request, state):
+        raise Exit(request)
+
+    def terminate(self, reason, state):
+        if state == "raise":
+            raise Exit("in_term")
+
+
+def line_of(function, offset):
+    return f"{__file__}:{function.__code__.co_firstlineno + offset}: {function.__qualname__}"
+
+
+def test_the_report_of_an_exit_in_a_callback_shows_where_it_was_raised(machine, caplog):
+    async def main():
+        pid = await Leaving.start(1)
+        GenServer.cast(pid, "via_exit")
+        await flush()
+        quiet = await Leaving.start(1)
+        GenServer.cast(quiet, ("shutdown", "x"))
+        await flush()
+        broken = await Leaving.start("raise")
+        reason = await exit_of(GenServer.stop(broken))
+        assert reason == ("in_term", ("GenServer", "stop", [broken, "normal", None]))
+
+    machine.run(main)
+    first, second = reports_of(caplog)
+    assert first.splitlines()[1:] == [
+        '** (stop) "via_exit"',
+        f"    {line_of(Leaving.handle_cast, 1)}",
+        'Last message: ("$gen_cast", "via_exit")',
+        "State: 1",
+    ]
+    assert second.splitlines()[1:] == [
+        '** (stop) "in_term"',
+        f"    {line_of(Leaving.terminate, 2)}",
+        "Last message: []",
+        'State: "raise"',
+    ]
+
+
+def test_a_server_that_ends_because_another_did_is_reported_with_all_of_the_story(machine, caplog):
+    async def main():
+        inner = await Adder.start(7)
+        outer = await Leaving.start(1)
+        with pytest.raises(Exit) as end:
+            await GenServer.call(outer, inner)
+        return inner, outer, str(end.value)
+
+    inner, outer, text = machine.run(main)
+    cause = f"attempted to call GenServer {inner!r} but no handle_call/3 clause was provided"
+    story = [
+        f'exited in: GenServer.call({inner!r}, "x", 5.0)',
+        "    ** (EXIT) an exception was raised:",
+        f"        ** (RuntimeError) {cause}",
+    ]
+    of_inner, of_outer = reports_of(caplog)
+    assert of_inner.splitlines()[:2] == [f"GenServer {inner!r} terminating", f"** (RuntimeError) {cause}"]
+    lines = of_outer.splitlines()
+    assert lines[:4] == [f"GenServer {outer!r} terminating", f"** (stop) {story[0]}", *story[1:]]
+    assert lines[4] == f"    {line_of(Leaving.handle_call, 1)}"
+    assert lines[5].startswith("Last message (from ")
+    assert text.splitlines() == [
+        f"exited in: GenServer.call({outer!r}, {inner!r}, 5.0)",
+        f"    ** (EXIT) {story[0]}",
+        *("    " + line for line in story[1:]),
+    ]
+
+
 # ---- the tutorial's crash, golden/03_supervisor.txt ----------------------------------------------------------------
 
 
