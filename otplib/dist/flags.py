@@ -1,6 +1,6 @@
 """Capability flags: what each side of a connection is able to do, exchanged in the handshake.
 
-Both sides send theirs; the connection uses what both have (`negotiated`). A side that lacks a mandatory flag is refused.
+Both sides send theirs; the connection uses what both have (`negotiated`). Who lacks a mandatory flag is refused.
 """
 
 from __future__ import annotations

@@ -73,27 +73,32 @@ class Framing:
             DecodeError: the next packet would be longer than the limit. It is raised as soon as the length is known
                 and again at every later call: nothing behind it can be told apart.
         """
-        while self.buffered >= (header := self._length.size):
-            (length,) = self._length.unpack_from(self._buffer, self._start)
+        while True:
+            # Everything anew for each packet: whoever has the last one may have called `connected` or `feed`.
+            buffer, start, length_of = self._buffer, self._start, self._length
+            begin = start + length_of.size
+            if len(buffer) < begin:
+                return
+            (length,) = length_of.unpack_from(buffer, start)
             if length > self._limit:
                 raise DecodeError(f"a packet of {length} bytes; the limit is {self._limit}")
-            begin = self._start + header
-            if len(self._buffer) < begin + length:
+            end = begin + length
+            if len(buffer) < end:
                 return
-            self._start = begin + length
-            # bytes(buffer[a:b]) would copy twice.
-            yield bytes(memoryview(self._buffer)[begin : begin + length])
+            self._start = end
+            # bytes(buffer[a:b]) copies twice, a memoryview once; up to some kilobytes making the view costs more.
+            yield bytes(buffer[begin:end]) if length < 4_096 else bytes(memoryview(buffer)[begin:end])
 
 
 def handshake_frame(message: bytes) -> bytes:
-    """One message of the handshake with its length.
+    r"""One message of the handshake with its length.
 
     Raises:
         ValueError: it is longer than two bytes can say.
 
     Example:
         >>> handshake_frame(b"sok")
-        b'\\x00\\x03sok'
+        b'\x00\x03sok'
     """
     if len(message) > 0xFFFF:
         raise ValueError(f"a handshake message has at most 65535 bytes, this one has {len(message)}")
@@ -101,14 +106,14 @@ def handshake_frame(message: bytes) -> bytes:
 
 
 def packet_frame(*parts: bytes) -> bytes:
-    """One packet between connected nodes with its length: the parts in their order. No part: a tick.
+    r"""One packet between connected nodes with its length: the parts in their order. No part: a tick.
 
     Raises:
         ValueError: it is longer than four bytes can say.
 
     Example:
         >>> packet_frame(b"p", b"control", b"message")[:5], packet_frame() == TICK
-        (b'\\x00\\x00\\x00\\x0fp', True)
+        (b'\x00\x00\x00\x0fp', True)
     """
     length = sum(map(len, parts))
     if length > 0xFFFF_FFFF:

@@ -62,7 +62,7 @@ class Cookie:
     Example:
         >>> cookie = Cookie("monster")
         >>> cookie, cookie.digest(1).hex()
-        (Cookie(...), 'c83763f8da8d376c4a01ec5ae49e04bb')
+        (Cookie(...), '2df889f9cd492dc798d726ce43dc8a7e')
     """
 
     __slots__ = ("_secret",)
@@ -351,14 +351,14 @@ class Initiator(_Handshake):
 
 
 class Acceptor(_Handshake):
-    """Side B: somebody calls us. `cookie_for` gives the cookie that we share with a node.
+    r"""Side B: somebody calls us. `cookie_for` gives the cookie that we share with a node.
 
     Example:
         >>> machine = Acceptor(ThisNode("b@h", 7), lambda node: Cookie("x"))
         >>> machine.receive(NameMessage(claimed_flags(), 3, "a@h").encode())
         [NameReceived(node='a@h', creation=3, hidden=False)]
         >>> [action.message[:3] for action in machine.decide(Status.OK)]
-        [b'sok', b'N\\x00\\x00']
+        [b'sok', b'N\x00\x00']
     """
 
     def __init__(

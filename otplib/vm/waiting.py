@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from otplib.core.errors import Exit, MachineError
 from otplib.core.inspection import inspect_term
 from otplib.core.mailbox import EMPTY
-from otplib.core.patterns import check_pattern, matches, matches_any
+from otplib.core.patterns import check_pattern, tester
 from otplib.core.terms import Ref
 from otplib.vm.blocking import Completion, blocking_threads, io_loop
 from otplib.vm.context import local
@@ -155,16 +155,7 @@ async def _receive_fitting(
 ) -> Any:
     for pattern in patterns:
         check_pattern(pattern)
-    if len(patterns) == 1:
-        only = patterns[0]
-
-        def fits(message: Any) -> bool:
-            return matches(only, message)
-    else:
-
-        def fits(message: Any) -> bool:
-            return matches_any(patterns, message)
-
+    fits = tester(patterns)
     seen = 0
     while True:
         mailbox = record.mailbox

@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks`: how light and how fast otplib is, in one table.
 
 Every run is a fresh process, so memory and the garbage collector start clean; a row is the median of five runs. With
-`--quick` it is that of three, and the engines to compare with run once. The engines take turns, so a busy machine slows all of them. Beside otplib stand
+`--quick` it is that of three, and the engines to compare with run once. The engines take turns, so a busy machine
+slows all of them. Beside otplib stand
 
 * **bare**: the limit of plain CPython for the same job, two coroutines handed a value through a deque by `.send`, or
   plain threads where the job is about threads (see `bare.py`);

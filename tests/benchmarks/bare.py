@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import queue
 import threading
 import time
@@ -60,7 +59,11 @@ def spawn_exit(n: int) -> Figures:
     """Make and finish coroutines through the run queue, a thousand at a time."""
     begun = time.perf_counter()
     for _ in range(n // 1000):
-        drive(deque((bare_nothing(), None) for _ in range(1000)))
+        run_queue: RunQueue = deque()
+        for _ in range(1000):
+            process: Process = bare_nothing()
+            run_queue.append((process, None))
+        drive(run_queue)
     return rate(n // 1000 * 1000, begun)
 
 
@@ -115,7 +118,7 @@ def ping_pong(n: int) -> Figures:
     partner = start(pong())
     me = ping()
     begun = time.perf_counter()
-    start(me)
+    me.send(None)
     drive(run_queue)
     return rate(n, begun)
 
@@ -280,8 +283,13 @@ def _ticker(n: int, hogs: int) -> Figures:
 
 def ticker_sleepers(n: int) -> Figures:
     """A ticker beside four threads in `time.sleep(1)`."""
+
+    def sleeper() -> None:
+        while True:
+            time.sleep(1)
+
     for _ in range(4):
-        threading.Thread(target=lambda: [time.sleep(1) for _ in itertools.count()], daemon=True).start()
+        threading.Thread(target=sleeper, daemon=True).start()
     return _ticker(n, 0)
 
 

@@ -40,6 +40,13 @@ class Echo(GenServer):
         return NoReply(state + 1)
 
 
+async def start_echo() -> Pid:
+    """Start an `Echo` that has no name."""
+    server = await Echo.start(None)
+    assert server is not None
+    return server
+
+
 async def start_phoenix() -> Pid | None:
     """Start what the supervisor keeps alive."""
     return await Echo.start_link(None, name="phoenix")
@@ -62,7 +69,7 @@ async def _calls(server: Pid | str, n: int) -> Figures:
 
 async def call_by_pid(n: int) -> Figures:
     """One client, one server."""
-    return await _calls(await Echo.start(None), n)
+    return await _calls(await start_echo(), n)
 
 
 async def call_by_name(n: int) -> Figures:
@@ -73,7 +80,7 @@ async def call_by_name(n: int) -> Figures:
 
 async def cast(n: int) -> Figures:
     """End to end: the call comes back once the server has handled every cast before it."""
-    server = await Echo.start(None)
+    server = await start_echo()
     begun = time.perf_counter()
     for i in range(n):
         GenServer.cast(server, i)
@@ -90,7 +97,7 @@ async def client(server: Pid, n: int, root: Pid) -> None:
 
 async def clients_100(n: int) -> Figures:
     """A hundred processes call one server."""
-    server = await Echo.start(None)
+    server = await start_echo()
     root = self_()
     begun = time.perf_counter()
     for _ in range(100):
@@ -156,10 +163,6 @@ def _ticker(body: Any, count: int) -> Program:
 
 
 def _start_cell(n: int, hogs: int) -> Pid:
-    async def start_echo() -> Pid:
-        server: Pid = await Echo.start(None)
-        return server
-
     server: Pid = run(start_echo)
     for _ in range(hogs):
         spawn(hog)

@@ -1,5 +1,6 @@
 """The mailbox against a plain list: whatever is appended, passed over and taken, order is kept and nothing is lost."""
 
+import sys
 import threading
 from collections import Counter
 
@@ -161,6 +162,33 @@ def test_a_message_that_comes_while_the_owner_looks_is_neither_lost_nor_moved_ah
     assert box.take(lambda message: message == "late") == "late"
 
 
+def test_a_message_that_comes_while_others_are_put_aside_is_not_put_aside_with_them():
+    """The narrowest moment, made to happen: between the look at what there is and its removal."""
+
+    class Disturbed(Mailbox):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            if isinstance(index, slice):
+                self.append("late")
+            return found
+
+    box = Disturbed()
+    for number in range(20):
+        box.append(number)
+    assert box.take(lambda message: message == 19) == 19
+    assert box.messages() == [*range(19), "late"]
+
+
+@pytest.fixture
+def restless():
+    """Threads take turns as often as the interpreter can, so that the races happen."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize(("selective", "each"), [(False, 4_000), (True, 250)])  # passing over many is quadratic
 def test_eight_senders_and_one_owner_lose_nothing_and_keep_each_senders_order(selective, each):
     box, senders = Mailbox(), 8

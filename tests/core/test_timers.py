@@ -1,5 +1,7 @@
 """The heap of timers against a sorted list."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +118,20 @@ def test_cancelled_timers_do_not_pile_up(order):
     assert len(heap) == len(kept)
     assert len(heap._entries) < 200
     assert [heap.pop_due(2e6) for _ in range(11)] == [list] * 10 + [None]
+
+
+def test_after_many_have_been_cancelled_the_others_still_fire_in_order():
+    """So many that the heap is built anew."""
+    draw = random.Random(7)
+    heap, fired = TimerHeap(), []
+    moments = [draw.uniform(0, 1000) for _ in range(2_000)]
+    timers = [heap.add(when, lambda when=when: fired.append(when)) for when in moments]
+    cancelled = set(draw.sample(range(2_000), 1_700))
+    for number in cancelled:
+        heap.cancel(timers[number])
+    while (action := heap.pop_due(1000)) is not None:
+        action()
+    assert fired == sorted(when for number, when in enumerate(moments) if number not in cancelled)
 
 
 def test_cancelling_a_large_crowd_in_any_order_stays_cheap():
