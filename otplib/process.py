@@ -167,7 +167,12 @@ def send(dest: Destination, message: Any) -> Any:
     """
     copy = copied(message)
     carrier = local.carrier
-    machine = carrier.machine if carrier is not None else current_machine()
+    if carrier is None:
+        machine = current_machine()
+    else:
+        if carrier.wanted:
+            carrier.obey()
+        machine = carrier.machine
     if type(dest) is Pid:
         record = machine.table.get(dest.id)
         if record is None or record.pid is not dest:

@@ -74,6 +74,14 @@ def test_a_target_is_reached_from_above_by_rates_and_from_below_by_all_others() 
     assert Row("us", "no target", "us").reached(1) is None
 
 
+def test_the_target_for_a_million_is_not_reached_by_a_few() -> None:
+    measure = Measure("m", (Row("spawn", "spawn {n}", "s", 12.0, in_full=True),), 1_000_000, 50_000, 1)
+    few, many = (Result(measure, size, {"otplib": [{"spawn": 3.0}]}) for size in (50_000, 1_000_000))
+    assert [few.reached(measure.rows[0]), many.reached(measure.rows[0])] == [None, True]
+    assert "12 s" not in draw_table([few])
+    assert draw_table([many]).splitlines()[-1].split()[-4:] == ["<=", "12", "s", "ok"]
+
+
 def test_the_median_and_both_ratios_stand_beside_a_figure() -> None:
     measure = Measure("x", (Row("rate", "calls", "/s", 150_000),), 1, 1, 1, "x.exs")
     runs = {"otplib": [{"rate": r} for r in (1e5, 2e5, 9e5)], "bare": [{"rate": 8e5}], "BEAM": [{"rate": 1e5}]}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 NO_NODE: Final = "nonode@nohost"
 
-_PID_TEXT = re.compile(r"^(?:#PID)?<(?:(?P<node>[^<>]*)\.)?(?P<id>\d+)\.(?P<serial>\d+)>$")
+_PID_TEXT = re.compile(r"^(?:#PID)?<(?P<node>[^<>]+)\.(?P<id>\d+)\.(?P<serial>\d+)>$")
 
 
 class Atom(str):

@@ -200,7 +200,9 @@ class EpmdServer:
     def _run(self) -> None:
         try:
             while not self._closing and (self._wanted or self._state.names or self._connections):
-                for key, events in self._selector.select(self._next_timeout()):
+                ready = self._selector.select(self._next_timeout())
+                # Who leaves makes room for who comes: the listeners last.
+                for key, events in sorted(ready, key=lambda each: each[0].fileobj in self._listeners):
                     self._serve(cast("socket.socket", key.fileobj), events)
                 self._drop_late()
         finally:

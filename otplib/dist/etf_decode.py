@@ -8,115 +8,59 @@ from __future__ import annotations
 
 import re
 import struct
-import sys
 import zlib
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from math import isfinite
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 from otplib.core.errors import DecodeError
-from otplib.core.terms import NO_NODE, Atom, Pid, Ref
+from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.dist import etf_objects
 from otplib.dist import etf_tags as tags
+from otplib.dist.etf_pieces import (
+    ATOMS,
+    NAMES,
+    Bounded,
+    big_at,
+    close_list,
+    close_map,
+    end_of_atom,
+    name_at,
+    read_numbers,
+)
+from otplib.dist.etf_rows import read_rows
 from otplib.dist.etf_tags import Here
-from otplib.dist.etf_terms import BitString, Export, FrozenMap, Fun, ImproperList, Port, freeze
+from otplib.dist.etf_terms import BitString, Export, Fun, Port
 
 _u16: Final = struct.Struct(">H").unpack_from
 _u32: Final = struct.Struct(">I").unpack_from
 _i32: Final = struct.Struct(">i").unpack_from
 _f64: Final = struct.Struct(">d").unpack_from
 _ids: Final = struct.Struct(">III").unpack_from
+_ref_tail: Final = struct.Struct(">IIQ").unpack_from
+#: How nearly every reference begins: three words, then a node's name in the spelling of today.
+_USUAL_REFERENCE: Final = bytes([tags.NEWER_REFERENCE, 0, 3, tags.SMALL_ATOM_UTF8])
 _FLOAT_TEXT: Final = re.compile(rb"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?\Z")
 
-#: Maps larger than this are checked for keys made to collide. Refused are more such keys than chance ever gives.
-_CHECKED_MAP: Final = 128
-_MAX_COLLISIONS: Final = 64
 #: A fun inside a fun costs this much depth, as it takes Python frames.
 _FUN_DEPTH: Final = 10
-_CACHED: Final = 4096
 
-# Shapes of what is being filled: in the loop, the tag itself; the whole term has none.
+# Shapes of what is being filled: its tag, or one of these.
 _WHOLE: Final = 0
-
-
-class _Bounded(dict[bytes, Any]):
-    """A table from wire bytes to what they mean, filled on demand; full, it starts again."""
-
-    def __init__(self, read: Callable[[bytes], Any]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, raw: bytes) -> Any:
-        value = self._read(raw)
-        if len(self) >= _CACHED:
-            self.clear()
-        self[raw] = value
-        return value
-
-
-def _read_atom_text(raw: bytes) -> str:
-    tag = raw[0]
-    wide = tag in (tags.ATOM, tags.ATOM_UTF8)
-    start = 3 if wide else 2
-    if len(raw) != start + (_u16(raw, 1)[0] if wide else raw[1]):
-        raise IndexError
-    text = raw[start:].decode("utf-8" if tag in (tags.ATOM_UTF8, tags.SMALL_ATOM_UTF8) else "latin-1")
-    if len(text) > tags.MAX_ATOM:
-        raise DecodeError(f"an atom of {len(text)} characters; {tags.MAX_ATOM} are allowed")
-    return text
-
-
-class _Atoms(dict[bytes, Any]):
-    """From an atom's bytes to the atom, or to None, True, False.
-
-    `Atom` interns for ever, so only the first MAX_WIRE_ATOMS go through it; a peer that keeps inventing atoms gets equal
-    ones that die with their message. The table is never emptied, so atoms in use stay identical during such a flood.
-    """
-
-    _constants: Final = {"nil": None, "true": True, "false": False}
-
-    def __missing__(self, raw: bytes) -> Any:
-        text = _read_atom_text(raw)
-        if text in self._constants:
-            value: Any = self._constants[text]
-        elif len(self) < tags.MAX_WIRE_ATOMS:
-            value = Atom(text)
-        else:
-            return str.__new__(Atom, text)
-        self[raw] = value
-        return value
-
-
-#: One table for all connections: atoms are the same wherever they come from.
-_ATOMS: Final = _Atoms()
-#: The plain text of atoms that are node names, modules and functions.
-_NAMES: Final = _Bounded(lambda raw: sys.intern(_read_atom_text(raw)))
-
-_WIDE_ATOMS: Final = (tags.ATOM, tags.ATOM_UTF8)
-_SMALL_ATOMS: Final = (tags.SMALL_ATOM, tags.SMALL_ATOM_UTF8)
-
-
-def _end_of_atom(data: bytes, i: int) -> int:
-    tag = data[i]
-    if tag in _SMALL_ATOMS:
-        return i + 2 + data[i + 1]
-    if tag in _WIDE_ATOMS:
-        return i + 3 + int(_u16(data, i + 1)[0])
-    raise DecodeError(f"expected an atom at byte {i}, got tag {tag}")
-
-
-def _name_at(data: bytes, i: int) -> tuple[str, int]:
-    end = _end_of_atom(data, i)
-    return _NAMES[data[i:end]], end
+#: A list that has all its items and waits for a tail that is not the empty list.
+_TAIL: Final = 1
+#: A list of more items than this is looked at for numbers of one kind, which are read in one go.
+_MANY: Final = 8
 
 
 class Decoder:
     """Reads terms of one peer; a connection keeps one.
 
-    `python_peer` is said of an authenticated Python node: its private forms are read. Python objects are opened only with
-    `allow_pickle` on top, and stand as `Sealed` otherwise. `here` turns this node's own pids and references into the
-    machine's. `names` is where a function looks up names that it did not bring (the `__main__` module's, if None).
+    `python_peer` is said of an authenticated Python node: its private forms are read. Python objects are opened only
+    with `allow_pickle` on top, and stand as `Sealed` otherwise. `here` turns this node's own pids and references into
+    the machine's. `names` is where a function looks up names that it did not bring (`__main__`, if None).
     """
 
     def __init__(
@@ -135,7 +79,7 @@ class Decoder:
         self.names = names
         self.max_size = max_size
         self.max_depth = max_depth
-        self._pids = _Bounded(self._parse_pid)
+        self._pids = Bounded(self._parse_pid)
         self._lists = 0
 
     def decode(self, data: bytes | bytearray | memoryview) -> Any:
@@ -175,61 +119,79 @@ class Decoder:
 
     def _read(self, data: bytes, i: int, room: int) -> tuple[Any, int]:
         """Read one term, at most `room` deep. The commonest tags stand here, the rest in `_OTHERS`."""
-        atoms, u32 = _ATOMS, _u32
-        stack: list[tuple[int, list[Any], int]] = []
-        shape, items, left = _WHOLE, [], 1
-        value: Any
+        atoms, u32, i32 = ATOMS, _u32, _i32
+        stack: list[tuple[int, list[Any], Iterator[None]]] = []
+        shape = _WHOLE
+        items: list[Any] = []
+        turns: Iterator[None] = repeat(None, 1)
         while True:
-            tag = data[i]
-            if tag == tags_SMALL_ATOM_UTF8:
-                end = i + 2 + data[i + 1]
-                value = atoms[data[i:end]]
-                i = end
-            elif tag == tags_BINARY:
-                end = i + 5 + u32(data, i + 1)[0]
-                try:
-                    value = str(data[i + 5 : end], "utf-8")
-                except UnicodeDecodeError:
-                    value = data[i + 5 : end]
-                i = end
-            elif tag == tags_SMALL_INTEGER:
-                value = data[i + 1]
-                i += 2
-            elif tag in _CONTAINERS:
-                if tag == tags_SMALL_TUPLE:
+            for _ in turns:
+                tag = data[i]
+                if tag == _SMALL_ATOM_UTF8:
+                    end = i + 2 + data[i + 1]
+                    items.append(atoms[data[i:end]])
+                    i = end
+                elif tag == _BINARY:
+                    end = i + 5 + u32(data, i + 1)[0]
+                    try:
+                        items.append(data[i + 5 : end].decode())
+                    except UnicodeDecodeError:
+                        items.append(data[i + 5 : end])
+                    i = end
+                elif tag == _SMALL_INTEGER:
+                    items.append(data[i + 1])
+                    i += 2
+                elif tag == _INTEGER:
+                    items.append(i32(data, i + 1)[0])
+                    i += 5
+                elif tag == _SMALL_TUPLE:
                     count = data[i + 1]
                     i += 2
-                else:
-                    count = u32(data, i + 1)[0]
+                    break
+                elif tag in _WIDE:
+                    count = u32(data, i + 1)[0] << (tag == _MAP)  # keys and values
                     i += 5
-                    if tag == tags_LIST:
-                        count += 1
-                    elif tag == tags_MAP:
-                        count *= 2
-                if count:
-                    stack.append((shape, items, left))
-                    if len(stack) > room:
-                        raise DecodeError(f"a term nested deeper than {self.max_depth}")
-                    shape, items, left = tag, [], count
-                    continue
-                value = {} if tag == tags_MAP else ()
-            else:
-                other = _OTHERS.get(tag)
-                if other is None:
-                    raise DecodeError(_unknown_tag(tag))
-                value, i = other(self, data, i, room - len(stack))
-            items.append(value)
-            left -= 1
-            while not left:
-                if shape == tags_SMALL_TUPLE or shape == tags_LARGE_TUPLE:
-                    value = tuple(items)
-                elif shape == _WHOLE:
-                    return value, i
+                    break
                 else:
-                    value = _close_list(items) if shape == tags_LIST else _close_map(items)
-                shape, items, left = stack.pop()
+                    value, i = _OTHERS[tag](self, data, i, room - len(stack))
+                    items.append(value)
+            else:
+                if shape == _LIST:
+                    if data[i] != _NIL:
+                        shape, turns = _TAIL, repeat(None, 1)
+                        continue
+                    i += 1
+                    value = items
+                else:
+                    value = _CLOSERS[shape](items)
+                if not stack:
+                    return value, i
+                shape, items, turns = stack.pop()
                 items.append(value)
-                left -= 1
+                continue
+            stack.append((shape, items, turns))
+            if len(stack) > room:
+                raise DecodeError(f"a term nested deeper than {self.max_depth}")
+            shape, items = tag, []
+            if count > _MANY and tag == _LIST:
+                i, count = self._read_table(data, i, count, items, room - len(stack))
+            turns = repeat(None, count)
+
+    def _read_table(self, data: bytes, i: int, count: int, items: list[Any], room: int) -> tuple[int, int]:
+        """Read what can be read in a faster way of the items of a long list: where it ends, and how many are left."""
+        if data[i] in _NUMBERS:
+            return read_numbers(data, i, count, items, self.python_peer)
+        if data[i] in _ROWS and room > 1:
+            others = _OTHERS
+            return read_rows(
+                data,
+                i,
+                count,
+                items,
+                lambda at: self._read(data, at, 0),
+                lambda at: others[data[at]](self, data, at, 0),
+            )
+        return i, count
 
     def _read_compressed(self, data: bytes, i: int) -> tuple[Any, int]:
         size = _u32(data, i)[0]
@@ -250,14 +212,11 @@ class Decoder:
 
     # ---- numbers --------------------------------------------------------------------------------------------------
 
-    def _read_integer(self, data: bytes, i: int, room: int) -> tuple[int, int]:
-        return _i32(data, i + 1)[0], i + 5
-
     def _read_small_big(self, data: bytes, i: int, room: int) -> tuple[int, int]:
-        return _big_at(data, i + 2, data[i + 1])
+        return big_at(data, i + 2, data[i + 1])
 
     def _read_large_big(self, data: bytes, i: int, room: int) -> tuple[int, int]:
-        return _big_at(data, i + 5, _u32(data, i + 1)[0])
+        return big_at(data, i + 5, _u32(data, i + 1)[0])
 
     def _read_new_float(self, data: bytes, i: int, room: int) -> tuple[float, int]:
         value = _f64(data, i + 1)[0]
@@ -278,8 +237,8 @@ class Decoder:
     # ---- atoms, lists, bits ---------------------------------------------------------------------------------------
 
     def _read_atom(self, data: bytes, i: int, room: int) -> tuple[Any, int]:
-        end = _end_of_atom(data, i)
-        return _ATOMS[data[i:end]], end
+        end = end_of_atom(data, i)
+        return ATOMS[data[i:end]], end
 
     def _read_nil(self, data: bytes, i: int, room: int) -> tuple[list[Any], int]:
         self._lists += 1
@@ -310,11 +269,11 @@ class Decoder:
     # ---- identities -----------------------------------------------------------------------------------------------
 
     def _read_pid(self, data: bytes, i: int, room: int) -> tuple[Pid, int]:
-        end = _end_of_atom(data, i + 1) + (12 if data[i] == tags.NEW_PID else 9)
+        end = end_of_atom(data, i + 1) + (12 if data[i] == tags.NEW_PID else 9)
         return self._pids[data[i:end]], end
 
     def _parse_pid(self, raw: bytes) -> Pid:
-        node, i = _name_at(raw, 1)
+        node, i = name_at(raw, 1)
         if raw[0] == tags.NEW_PID:
             number, serial, creation = _ids(raw, i)
         else:
@@ -325,7 +284,7 @@ class Decoder:
         return Pid(node, number, serial, creation)
 
     def _read_port(self, data: bytes, i: int, room: int) -> tuple[Port, int]:
-        node, end = _name_at(data, i + 1)
+        node, end = name_at(data, i + 1)
         tag = data[i]
         width = 8 if tag == tags.V4_PORT else 4
         number = int.from_bytes(data[end : end + width])
@@ -335,14 +294,18 @@ class Decoder:
         return Port(node, number, _u32(data, end)[0]), end + 4
 
     def _read_old_reference(self, data: bytes, i: int, room: int) -> tuple[Ref, int]:
-        node, end = _name_at(data, i + 1)
+        node, end = name_at(data, i + 1)
         return self._make_ref(node, data[end + 4], data[end : end + 4]), end + 5
 
     def _read_reference(self, data: bytes, i: int, room: int) -> tuple[Ref, int]:
+        if data[i : i + 4] == _USUAL_REFERENCE:
+            start = i + 5 + data[i + 4]
+            creation, high, low = _ref_tail(data, start)
+            return self._name_ref(NAMES[data[i + 3 : start]], creation, high << 64 | low), start + 16
         size = 4 * _u16(data, i + 1)[0]
         if not 4 <= size <= 20:
             raise DecodeError(f"a reference of {size // 4} words; 1 to 5 are allowed")
-        node, start = _name_at(data, i + 3)
+        node, start = name_at(data, i + 3)
         if data[i] == tags.NEWER_REFERENCE:
             creation = _u32(data, start)[0]
             start += 4
@@ -359,6 +322,9 @@ class Decoder:
         number = int.from_bytes(words)
         if len(words) != 12:
             number |= (len(words) // 4) << tags.REF_SHIFT
+        return self._name_ref(node, creation, number)
+
+    def _name_ref(self, node: str, creation: int, number: int) -> Ref:
         here = self.here
         if here is not None and node == here.node and creation == here.creation:
             return Ref(NO_NODE, number, here.machine_creation)
@@ -371,8 +337,8 @@ class Decoder:
     # ---- functions ------------------------------------------------------------------------------------------------
 
     def _read_export(self, data: bytes, i: int, room: int) -> tuple[Export, int]:
-        module, end = _name_at(data, i + 1)
-        function, end = _name_at(data, end)
+        module, end = name_at(data, i + 1)
+        function, end = name_at(data, end)
         if data[end] != tags.SMALL_INTEGER:
             raise DecodeError("a function's arity is a small integer")
         return Export(module, function, data[end + 1]), end + 2
@@ -381,7 +347,7 @@ class Decoder:
         size = _u32(data, i + 1)[0]
         arity = data[i + 5]
         index, free = _u32(data, i + 22)[0], _u32(data, i + 26)[0]
-        module, end = _name_at(data, i + 30)
+        module, end = name_at(data, i + 30)
         _, end = self._read_field(data, end, int, room)
         uniq, end = self._read_field(data, end, int, room)
         _, end = self._read_field(data, end, Pid, room)
@@ -393,7 +359,7 @@ class Decoder:
     def _read_old_fun(self, data: bytes, i: int, room: int) -> tuple[Fun, int]:
         free = _u32(data, i + 1)[0]
         _, end = self._read_field(data, i + 5, Pid, room)
-        module, end = _name_at(data, end)
+        module, end = name_at(data, end)
         index, end = self._read_field(data, end, int, room)
         uniq, end = self._read_field(data, end, int, room)
         end = self._skip(data, end, free, room)
@@ -417,95 +383,61 @@ class Decoder:
 
 
 # Module globals are read once a turn; an attribute of `tags` would be two look-ups.
-tags_SMALL_ATOM_UTF8: Final = tags.SMALL_ATOM_UTF8
-tags_BINARY: Final = tags.BINARY
-tags_SMALL_INTEGER: Final = tags.SMALL_INTEGER
-tags_SMALL_TUPLE: Final = tags.SMALL_TUPLE
-tags_LARGE_TUPLE: Final = tags.LARGE_TUPLE
-tags_LIST: Final = tags.LIST
-tags_MAP: Final = tags.MAP
-_CONTAINERS: Final = frozenset({tags.SMALL_TUPLE, tags.LARGE_TUPLE, tags.LIST, tags.MAP})
+_SMALL_ATOM_UTF8: Final = tags.SMALL_ATOM_UTF8
+_BINARY: Final = tags.BINARY
+_SMALL_INTEGER: Final = tags.SMALL_INTEGER
+_INTEGER: Final = tags.INTEGER
+_SMALL_TUPLE: Final = tags.SMALL_TUPLE
+_LARGE_TUPLE: Final = tags.LARGE_TUPLE
+_LIST: Final = tags.LIST
+_MAP: Final = tags.MAP
+_NIL: Final = tags.NIL
+_NUMBERS: Final = (tags.SMALL_INTEGER, tags.INTEGER, tags.NEW_FLOAT)
+_ROWS: Final = (_SMALL_TUPLE, _MAP)
+_WIDE: Final = (_LIST, _MAP, _LARGE_TUPLE)
 
-_OTHERS: Final[dict[int, Callable[[Decoder, bytes, int, int], tuple[Any, int]]]] = {
-    tags.NEW_FLOAT: Decoder._read_new_float,
-    tags.BIT_BINARY: Decoder._read_bits,
-    tags.NEW_PID: Decoder._read_pid,
-    tags.NEW_PORT: Decoder._read_port,
-    tags.NEWER_REFERENCE: Decoder._read_reference,
-    tags.INTEGER: Decoder._read_integer,
-    tags.FLOAT: Decoder._read_float,
-    tags.ATOM: Decoder._read_atom,
-    tags.REFERENCE: Decoder._read_old_reference,
-    tags.PORT: Decoder._read_port,
-    tags.PID: Decoder._read_pid,
-    tags.NIL: Decoder._read_nil,
-    tags.STRING: Decoder._read_string,
-    tags.SMALL_BIG: Decoder._read_small_big,
-    tags.LARGE_BIG: Decoder._read_large_big,
-    tags.NEW_FUN: Decoder._read_new_fun,
-    tags.EXPORT: Decoder._read_export,
-    tags.NEW_REFERENCE: Decoder._read_reference,
-    tags.SMALL_ATOM: Decoder._read_atom,
-    tags.FUN: Decoder._read_old_fun,
-    tags.ATOM_UTF8: Decoder._read_atom,
-    tags.V4_PORT: Decoder._read_port,
+_CLOSERS: Final[dict[int, Callable[[list[Any]], Any]]] = {
+    _WHOLE: itemgetter(0),
+    _SMALL_TUPLE: tuple,
+    _LARGE_TUPLE: tuple,
+    _TAIL: close_list,
+    _MAP: close_map,
 }
 
-
-def _unknown_tag(tag: int) -> str:
-    if tag == tags.ATOM_CACHE_REF:
-        return "a reference to an atom cache, which was not agreed upon"
-    if tag == tags.LOCAL:
-        return "a term that only the node which wrote it can read"
-    return f"no term has the tag {tag}"
+_Reader: TypeAlias = Callable[[Decoder, bytes, int, int], tuple[Any, int]]
 
 
-def _big_at(data: bytes, i: int, size: int) -> tuple[int, int]:
-    end = i + 1 + size
-    value = int.from_bytes(data[i + 1 : end], "little")
-    return (-value if data[i] else value), end
+class _Readers(dict[int, _Reader]):
+    def __missing__(self, tag: int) -> _Reader:
+        if tag == tags.ATOM_CACHE_REF:
+            raise DecodeError("a reference to an atom cache, which was not agreed upon")
+        if tag == tags.LOCAL:
+            raise DecodeError("a term that only the node which wrote it can read")
+        raise DecodeError(f"no term has the tag {tag}")
 
 
-def _close_list(items: list[Any]) -> Any:
-    """Make a list of its items and its tail, which stands last."""
-    tail = items.pop()
-    if type(tail) is list:
-        if tail:
-            items += tail
-        return items
-    if not items:
-        return tail
-    if type(tail) is ImproperList:
-        return ImproperList((*items, *tail.items), tail.tail)
-    return ImproperList(items, tail)
-
-
-def _close_map(flat: list[Any]) -> Any:
-    """Make a dict of keys and values in turn, or a FrozenMap where no dict can hold the keys."""
-    count = len(flat) // 2
-    try:
-        if count > _CHECKED_MAP:
-            _check_hashes(flat[::2])
-        pairs = iter(flat)
-        value = dict(zip(pairs, pairs, strict=True))
-    except TypeError:  # a list or map as key
-        flat[::2] = map(freeze, flat[::2])
-        return _close_map(flat)
-    if len(value) == count:
-        return value
-    try:
-        return FrozenMap(zip(flat[::2], flat[1::2], strict=True))
-    except ValueError:
-        raise DecodeError("a map that has the same key twice") from None
-
-
-def _check_hashes(keys: list[Any]) -> None:
-    """Refuse keys that were chosen to collide: a dict of 100,000 such takes minutes to fill."""
-    hashes = sorted(set(map(hash, keys)))
-    # Equal hashes, and those that differ only in high bits, which a table of this size does not look at first.
-    apart = len(hashes)
-    if len(keys) - apart > _MAX_COLLISIONS:
-        raise DecodeError("a map whose keys were made to collide")
-
-
-__all__ = ["Decoder", "pairwise"]
+_OTHERS: Final = _Readers(
+    {
+        tags.NEW_FLOAT: Decoder._read_new_float,
+        tags.BIT_BINARY: Decoder._read_bits,
+        tags.NEW_PID: Decoder._read_pid,
+        tags.NEW_PORT: Decoder._read_port,
+        tags.NEWER_REFERENCE: Decoder._read_reference,
+        tags.FLOAT: Decoder._read_float,
+        tags.ATOM: Decoder._read_atom,
+        tags.REFERENCE: Decoder._read_old_reference,
+        tags.PORT: Decoder._read_port,
+        tags.PID: Decoder._read_pid,
+        tags.NIL: Decoder._read_nil,
+        tags.STRING: Decoder._read_string,
+        tags.SMALL_BIG: Decoder._read_small_big,
+        tags.LARGE_BIG: Decoder._read_large_big,
+        tags.NEW_FUN: Decoder._read_new_fun,
+        tags.EXPORT: Decoder._read_export,
+        tags.NEW_REFERENCE: Decoder._read_reference,
+        tags.SMALL_ATOM: Decoder._read_atom,
+        tags.FUN: Decoder._read_old_fun,
+        tags.ATOM_UTF8: Decoder._read_atom,
+        tags.V4_PORT: Decoder._read_port,
+    }
+)

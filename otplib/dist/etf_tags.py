@@ -42,8 +42,8 @@ SMALL_ATOM_UTF8: Final = 119
 V4_PORT: Final = 120
 LOCAL: Final = 121
 
-# A BIT_BINARY carries the number of bits of its last byte, 1 to 8. OTP writes 1 to 7 (all 8 make a BINARY), so 8 is free
-# to say "these are bytes, not text"; a BEAM reads it as the binary that it is. The other two are for Python nodes alone.
+# A BIT_BINARY carries the number of bits of its last byte, 1 to 8. OTP writes 1 to 7 (all 8 make a BINARY), so 8 is
+# free to say "these are bytes, not text"; a BEAM reads it as the binary that it is. The other two are for Python nodes.
 BITS_OF_BYTES: Final = 8
 BITS_OF_PICKLE: Final = 0x80
 BITS_OF_TEXT: Final = 0x81
@@ -58,7 +58,7 @@ MAX_DEPTH: Final = 500
 MAX_LISTS: Final = 4_000_000
 #: Characters of an atom, OTP's own limit.
 MAX_ATOM: Final = 255
-#: Different atoms from the wire that are interned for good; later ones are equal to, but no longer identical with, others.
+#: Different atoms from the wire that are interned for good; later ones equal others, but are no longer identical.
 MAX_WIRE_ATOMS: Final = 16_384
 
 #: The bits of a `Ref.id` above which the number of 32-bit words stands, where it is not the usual three.
@@ -68,9 +68,9 @@ REF_SHIFT: Final = 160
 class Here(NamedTuple):
     """What this node is called on the wire.
 
-    Inside a machine its own pids and references bear `nonode@nohost` and the machine's creation, also after it became a
-    node (as on the BEAM, where a local pid knows no node); on the way out they get the name and creation that epmd gave,
-    on the way in they become the machine's own again.
+    Inside a machine its own pids and references bear `nonode@nohost` and the machine's creation, also after it became
+    a node (as on the BEAM, where a local pid knows no node); on the way out they get the name and creation that epmd
+    gave, on the way in they become the machine's own again.
     """
 
     node: str

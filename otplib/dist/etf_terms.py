@@ -34,7 +34,9 @@ class _Opaque:
         return tuple([getattr(self, name) for name in self._fields])
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, _Opaque) and type(self) is type(other) and self._key() == other._key())
+        return self is other or (
+            isinstance(other, _Opaque) and type(self) is type(other) and self._key() == other._key()
+        )
 
     def __hash__(self) -> int:
         return hash((type(self).__name__, self._key()))
@@ -80,12 +82,12 @@ class ImproperList(_Opaque):
 
 
 class BitString(_Opaque):
-    """Bits that do not fill their last byte, of which the upper `bits` (1 to 7) count: Elixir's `<<5::3>>`.
+    r"""Bits that do not fill their last byte, of which the upper `bits` (1 to 7) count: Elixir's `<<5::3>>`.
 
     Example:
-        >>> BitString(b"\\xff\\xa0", 3), len(BitString(b"\\xff\\xa0", 3))
+        >>> BitString(b"\xff\xa0", 3), len(BitString(b"\xff\xa0", 3))
         (<<255, 5::size(3)>>, 11)
-        >>> BitString(b"\\xbf", 3) == BitString(b"\\xa0", 3)  # what lies beyond the last bit is nothing
+        >>> BitString(b"\xbf", 3) == BitString(b"\xa0", 3)  # what lies beyond the last bit is nothing
         True
     """
 
@@ -235,13 +237,17 @@ class FrozenMap(_Opaque):
         True
     """
 
-    __slots__ = ("_exact", "pairs")
+    __slots__ = ("_exact", "_form", "is_frozen", "pairs")
     _fields = ("pairs",)
 
     pairs: tuple[tuple[Any, Any], ...]
+    #: Its values are hashable too, so it may be a key.
+    is_frozen: bool
 
     def __init__(self, pairs: Iterable[tuple[Any, Any]]) -> None:
         self.pairs = tuple(pairs)
+        self.is_frozen = False
+        self._form: frozenset[Any] | None = None
         self._exact = {exact_key(key): value for key, value in self.pairs}
         if len(self._exact) != len(self.pairs):
             raise ValueError("the same key twice")
@@ -250,7 +256,17 @@ class FrozenMap(_Opaque):
         return isinstance(other, FrozenMap) and self._exact == other._exact
 
     def __hash__(self) -> int:
-        return hash(frozenset(self._exact))
+        return hash(self.form())
+
+    def form(self) -> frozenset[Any]:
+        """Give what two maps have in common exactly if a BEAM calls them equal.
+
+        Made once, and a frozenset keeps its hash: maps as keys of maps as keys would else be gone through again and
+        again.
+        """
+        if self._form is None:
+            self._form = frozenset([(key, exact_key(value)) for key, value in self._exact.items()])
+        return self._form
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -300,12 +316,18 @@ def freeze(term: Any) -> Any:
     if kind is tuple:
         return tuple(map(freeze, term))
     if kind is dict:
-        return FrozenMap((key, freeze(value)) for key, value in term.items())
+        return _freeze_pairs(term.items())
     if kind is ImproperList:
         return ImproperList(map(freeze, term.items), freeze(term.tail))
-    if kind is FrozenMap:
-        return FrozenMap((key, freeze(value)) for key, value in term.pairs)
+    if kind is FrozenMap and not term.is_frozen:
+        return _freeze_pairs(term.pairs)
     return term
+
+
+def _freeze_pairs(pairs: Iterable[tuple[Any, Any]]) -> FrozenMap:
+    frozen = FrozenMap([(key, freeze(value)) for key, value in pairs])
+    frozen.is_frozen = True
+    return frozen
 
 
 def exact_key(term: Any) -> Any:
@@ -318,9 +340,10 @@ def exact_key(term: Any) -> Any:
     kind = type(term)
     if kind in (tuple, FrozenList, list):
         return (kind is tuple, tuple(map(exact_key, term)))
-    if kind in (dict, FrozenMap):
-        pairs = term.items() if kind is dict else term.pairs
-        return (dict, frozenset((exact_key(key), exact_key(value)) for key, value in pairs))
+    if kind is FrozenMap:
+        return (dict, term.form())
+    if kind is dict:
+        return (dict, frozenset([(exact_key(key), exact_key(value)) for key, value in term.items()]))
     if kind is ImproperList:
         return (kind, tuple(map(exact_key, term.items)), exact_key(term.tail))
     if kind is float:

@@ -55,6 +55,7 @@ class _Lent:
     """Makes a lent thread count as its process: `self_()`, `send` and `print` there are the process's."""
 
     may_block = True
+    wanted = False
 
     def __init__(self, record: ProcessRecord) -> None:
         self.record = record

@@ -12,6 +12,8 @@ twice: at the whole stack, at leisure, and then whether the innermost frame is s
 the blow are a few bytecodes without a call that returns to Python and without a backward jump: the interpreter lets no
 other thread run between them (it may after each call, hence the operator of `_Look`). The thread itself hears of the
 blow at its first boundary: in that frame, or at the entry of a function it calls, before that has done anything.
+
+One that sends or spawns in a loop is hardly ever in user code. It is `wanted` instead, and the verbs look at that.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ _clear_async_exception = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.
 )
 
 #: Code of these packages must run to its end, and what it calls too: they hold locks and move states.
-_PROTECTED = frozenset(("otplib", "threading", "logging", "importlib", "_frozen_importlib", "_frozen_importlib_external"))
+_PROTECTED = frozenset(
+    ("otplib", "threading", "logging", "importlib", "_frozen_importlib", "_frozen_importlib_external")
+)
 #: The loops of behaviours stand below the user's callbacks, which may be struck.
 _LOOPS = "otplib.behaviours."
 
@@ -60,6 +64,10 @@ class Carrier:
 
     #: Its code must not block the thread; code on a lent thread may.
     may_block = False
+    #: The process must end, and the blow did not find it in user code: the next verb it says ends it.
+    wanted = False
+    #: A verb has done so since the watchdog looked.
+    obeyed = False
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -91,6 +99,7 @@ class Carrier:
                 with self.gate:
                     self.open = False
                     _clear_async_exception(self.tid, None)
+                    self.wanted = self.obeyed = False
                     remains, self.remains = self.remains, None
                 return remains
             except Killed:
@@ -106,19 +115,29 @@ class Carrier:
         with self.gate:
             if not self.open or self.record is not record:
                 return False
+            if self.obeyed:
+                self.obeyed = False
+                return True
             tid, blow = self.tid, _set_async_exception
             frame = _find_user_frame(tid)
-            if frame is None:
-                return False
-            caller = frame.f_back
+            caller = frame.f_back if frame is not None else None
+            self.wanted = True
             try:
                 # No call before the blow, see "the look".
-                if (-_LOOK)[tid] is frame and frame.f_back is caller:
+                if frame is not None and (-_LOOK)[tid] is frame and frame.f_back is caller:
                     blow(tid, Killed)
+                    self.wanted = False
                     return True
             except KeyError:  # the thread has ended
                 pass
             return False
+
+    def obey(self) -> None:
+        """End the process that is about to say a verb. On its own thread, before the verb has done anything."""
+        if self.remains is None:  # else it counts as dead already, and has nothing to say any more
+            self.wanted = False
+            self.obeyed = True
+        raise Killed
 
     def give_up(self, record: ProcessRecord) -> bool:
         """Part a process from this thread, in the middle of the step; False if the step is over. For the watchdog."""
@@ -126,6 +145,7 @@ class Carrier:
             if not self.open or self.record is not record:
                 return False
             self.remains = record.coro, record.context
+            self.wanted = True
             return True
 
     def flush_output(self, record: ProcessRecord) -> Exception | None:

@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import weakref
+from contextvars import Context
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,15 @@ def restore_switch_interval() -> None:
         runtime.switchers -= 1
         if runtime.switchers == 0:
             sys.setswitchinterval(runtime.usual_interval)
+
+
+def own_decimal(context: Context) -> None:
+    """Give a new process a decimal context of its own, if its spawner has used one: a copied `Context` holds the very
+    same object, and code sets its precision in place."""
+    for variable, value in context.items():
+        if variable.name == "decimal_context":
+            context.run(variable.set, value.copy())
+            return
 
 
 def running_record() -> ProcessRecord | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -32,7 +33,7 @@ from otplib.core.reasons import Down, ExitMessage, format_exit
 from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.core.timers import Timer, TimerHeap
 from otplib.vm.aliases import Aliases
-from otplib.vm.context import runtime
+from otplib.vm.context import own_decimal, runtime
 from otplib.vm.global_names import GlobalNames
 from otplib.vm.guard import GuardedMailbox, OutputTag
 from otplib.vm.hooks import Hooks, Writer
@@ -141,6 +142,8 @@ class Machine:
         record.initial = fn
         record.on_exit = on_exit
         context = record.context = copy_context()
+        if "decimal" in sys.modules and len(context):
+            own_decimal(context)
         if self.hooks.prepare_context is not None:
             self.hooks.prepare_context(record, context)
         if limit is not None or not self.is_built_in(record.leader):

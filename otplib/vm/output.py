@@ -39,6 +39,8 @@ class ProcessStream:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         carrier = runtime.local.carrier
+        if carrier.wanted:
+            carrier.obey()
         partial = carrier.partial
         if partial is None:
             partial = carrier.partial = {}

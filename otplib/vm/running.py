@@ -79,7 +79,7 @@ def run(fn: Callable[..., Any], *args: Any, timeout: float | None = None, **kwar
     def on_exit(reason: Any, result: Any) -> None:
         try:
             outcome.append((reason, copied(result) if reason == "normal" else None))
-        except Exception as error:
+        except BaseException as error:  # whatever a user's `__deepcopy__` raises, it must not end the carrier
             outcome.append((Raised(error, ()), None))
         done.release()
 

@@ -10,6 +10,7 @@ as in iex.
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from _thread import allocate_lock
 from collections.abc import Awaitable, Callable
@@ -65,6 +66,11 @@ class Shell(ProcessRecord):
             raise error
 
     async def _wait_on_loop(self, deadline: float | None, for_message: bool) -> None:
+        if asyncio._get_running_loop() is None:
+            raise MachineError(
+                "nobody here can wait: this is neither a process nor a task of a running asyncio loop. Write "
+                "process.drive(receive()) to wait in this thread's shell, or run(fn) to run a function as a process"
+            )
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 
@@ -126,17 +132,25 @@ class _Keeper:
 
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
+        self.os_process = os.getpid()
 
-    def __del__(self, end: Callable[[Shell], None] = lambda shell: shell.machine.finish(shell, "normal")) -> None:
-        if self.shell.machine.stopped:
-            return  # all of it is dead, and in a forked child nobody else is there
-        end(self.shell)  # bound as a default: at the interpreter's end module globals may be gone
+    # What it needs is bound as defaults: at the interpreter's end the module's globals may be gone.
+    def __del__(
+        self,
+        getpid: Callable[[], int] = os.getpid,
+        end: Callable[[Shell], None] = lambda shell: shell.machine.finish(shell, "normal"),
+    ) -> None:
+        # A fork takes the locals of all other threads away, before any hook, and they may have held the lock.
+        if not self.shell.machine.stopped and self.os_process == getpid():
+            end(self.shell)
 
 
 def current_machine() -> Machine:
     """Give the machine this code speaks to: its process's, the one entered by `with`, or the default one."""
     carrier = local.carrier
     if carrier is not None:
+        if carrier.wanted:
+            carrier.obey()
         machine: Machine = carrier.machine
         return machine
     entered = local.machines
@@ -147,6 +161,8 @@ def current_record() -> ProcessRecord:
     """Give the process this code is: the one whose step it is, or the shell of the thread or task."""
     carrier = local.carrier
     if carrier is not None and carrier.record is not None:
+        if carrier.wanted:
+            carrier.obey()
         record: ProcessRecord = carrier.record
         return record
     return current_shell()

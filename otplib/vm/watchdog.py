@@ -37,8 +37,6 @@ GRACE: Final = 0.1
 GRACE_LOOKS: Final = 40
 #: Looks between two blows at the same process: its `finally` blocks may run for so long.
 REST: Final = 12
-#: How often a look tries to find a thread in user code. One that sends in a loop is nearly always in the engine.
-TRIES: Final = 8
 
 
 class Watchdog:
@@ -51,8 +49,8 @@ class Watchdog:
         self._bell = allocate_lock()
         self._bell.acquire()
         self._thread: threading.Thread | None = None
-        #: Running processes that must die: since when, how often they were looked at, and from which look on they may be
-        #: struck. Guarded by the machine's lock.
+        #: Running processes that must die: since when, how often they were looked at, and from which look on they may
+        #: be struck. Guarded by the machine's lock.
         self._wanted: dict[ProcessRecord, tuple[float, int, int]] = {}
 
     def wake(self) -> None:
@@ -172,7 +170,7 @@ class Watchdog:
             if carrier is scheduler.role:
                 self.hand_off(carrier)
                 carrier.open_gate()  # also if there is nobody to take the role: then this is how one comes free
-            if looks >= blow and _strike(carrier, record):
+            if looks >= blow and carrier.strike(record):
                 blow = looks + REST
             late = looks >= GRACE_LOOKS and time.monotonic() - since > GRACE
             given_up = late and carrier.give_up(record)
@@ -188,19 +186,12 @@ class Watchdog:
         """Tell the death of a process whose thread cannot be stopped; the thread stays until it ends by itself."""
         doom = record.doom
         assert doom is not None
-        log.error(
-            "Process %r did not end within %.1f s of a fatal signal (it is in a blocking call, or swallows the end); "
-            "it counts as dead and its thread has been abandoned. Use `await process.blocking(fn, ...)` for such calls",
-            record.pid,
-            GRACE,
-        )
+        if not self.scheduler.machine.stopped:  # else nobody is surprised
+            log.error(
+                "Process %r did not end within %.1f s of a fatal signal (it is in a blocking call, or swallows the "
+                "end); it counts as dead and its thread has been abandoned. Use `await process.blocking(fn, ...)` for "
+                "such calls",
+                record.pid,
+                GRACE,
+            )
         self.scheduler.machine.finish(record, doom[0])
-
-
-def _strike(carrier: Carrier, record: ProcessRecord) -> bool:
-    """Strike a process, waiting a moment for its thread to be in user code."""
-    for _ in range(TRIES):
-        if carrier.strike(record):
-            return True
-        time.sleep(BUSY_INTERVAL)
-    return False

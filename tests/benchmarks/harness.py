@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks.catalogue import Measure
+from tests.benchmarks.catalogue import Measure, Row
 from tests.benchmarks.figures import Figures
 
 HERE = Path(__file__).parent
@@ -39,6 +39,15 @@ class Result:
         """Give the median of a figure, None if the engine has no runs."""
         values = [run[figure] for run in self.runs.get(engine, [])]
         return statistics.median(values) if values else None
+
+    def target(self, row: Row) -> float | None:
+        """Give what a row has to reach at this size, None if nothing."""
+        return None if row.in_full and self.size != self.measure.full else row.target
+
+    def reached(self, row: Row) -> bool | None:
+        """Tell whether otplib reaches the target of a row; None if there is none, or no figure."""
+        value = self.median("otplib", row.figure)
+        return row.reached(value) if value is not None and self.target(row) is not None else None
 
 
 def run_once(engine: str, measure: Measure, size: int) -> Figures:

@@ -39,7 +39,7 @@ def _show_count(size: int) -> str:
 
 def _cells(result: Result, row: Row) -> tuple[str, ...]:
     ours, bare, beam = (result.median(engine, row.figure) for engine in ("otplib", "bare", "BEAM"))
-    reached = row.reached(ours) if ours is not None else None
+    target = result.target(row)
     sign = ">=" if row.more_is_better else "<="
     return (
         row.title.format(n=_show_count(result.size)),
@@ -48,8 +48,8 @@ def _cells(result: Result, row: Row) -> tuple[str, ...]:
         "failed" if "BEAM" in result.failures else show_value(beam, row.unit),
         show_ratio(ours, bare),
         show_ratio(ours, beam),
-        f"{sign} {show_value(row.target, row.unit)}" if row.target is not None else "-",
-        {True: "ok", False: "short", None: ""}[reached],
+        f"{sign} {show_value(target, row.unit)}" if target is not None else "-",
+        {True: "ok", False: "short", None: ""}[result.reached(row)],
     )
 
 
@@ -74,7 +74,7 @@ def as_data(results: list[Result]) -> list[dict[str, Any]]:
             "title": row.title.format(n=_show_count(result.size)),
             "size": result.size,
             "unit": row.unit,
-            "target": row.target,
+            "target": result.target(row),
             "medians": {engine: result.median(engine, row.figure) for engine in engines},
             "runs": {engine: [run[row.figure] for run in result.runs.get(engine, [])] for engine in engines},
             "failures": result.failures,

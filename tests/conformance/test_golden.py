@@ -6,11 +6,13 @@ of traces, as nothing in them is the user's.
 """
 
 import inspect
+import threading
 
 import pytest
 
 from otplib import Exit, ExitMessage, GenServer, Raised, process, receive, run, self_
 from otplib.testing import deterministic
+from otplib.vm.context import runtime
 from otplib.vm.machine import Machine
 from tests.conformance import factorial as program
 from tests.conformance.servers import call_of
@@ -310,6 +312,31 @@ def test_a_shell_that_traps_exits_survives_and_reads_the_reason(machine):
     pid = process.spawn_link(end_with, "boom")
     assert process.drive(receive(timeout=20)) == ("EXIT", pid, "boom")
     assert self_() == me
+
+
+def test_a_shell_ends_normally_with_its_thread_and_nothing_keeps_it(machine):
+    me, ends = self_(), []
+    run(lambda: None)  # the default group leader is born with the first process
+    processes = process.list()
+
+    def become_a_shell():
+        runtime.local.machines = (machine,)
+        ends.append(self_())
+        process.spawn(tell_end, me, self_())
+
+    async def tell_end(test, shell):
+        ref = process.monitor(shell)
+        process.send(test, (await receive(("DOWN", ref, ..., ..., ...))).reason)
+
+    for _ in range(20):
+        thread = threading.Thread(target=become_a_shell)
+        thread.start()
+        thread.join()
+    # "noproc" where the thread had ended before it could be watched.
+    assert {process.drive(receive(timeout=20)) for _ in range(20)} <= {"normal", "noproc"}
+    assert len(set(ends)) == 20
+    assert machine.settle(5)
+    assert process.list() == processes
 
 
 def test_a_message_and_the_end_of_the_shell_may_come_together(machine):

@@ -1,4 +1,4 @@
-"""What the tests of `dist` share: real BEAM nodes and real epmds on private ports, and bare sockets for our machines."""
+"""What the tests of `dist` share: real BEAM nodes and epmds on private ports, and sockets for our machines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,11 +21,20 @@ COOKIE = "open sesame"
 LIMIT = 30.0  # seconds for anything that a BEAM does; it is a hang that we look for
 
 needs_beam = pytest.mark.skipif(shutil.which("erl") is None, reason="no Erlang on this machine (apt install erlang)")
-needs_epmd = pytest.mark.skipif(shutil.which("epmd") is None, reason="no epmd on this machine (apt install erlang-base)")
+needs_epmd = pytest.mark.skipif(shutil.which("epmd") is None, reason="no epmd on this machine (apt install erlang)")
 
 
 def beam_environment(epmd_port: int) -> dict[str, str]:
     return {**os.environ, "ERL_EPMD_PORT": str(epmd_port)}
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Look again and again: for what another process does in its own time. False after LIMIT."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True
 
 
 class Beam:
@@ -102,7 +111,6 @@ class Wire:
         connection.settimeout(LIMIT)
         self.connection = connection
         self.framing = Framing()
-        self._packets = self.framing.packets()
 
     def packet(self) -> bytes | None:
         """The next packet; None when the peer has closed."""

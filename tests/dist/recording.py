@@ -44,7 +44,11 @@ SIGNALS = """
         {_, _} = spawn_monitor(B, erlang, exit, [oops]), Down(),
         spawn(B, erlang, send, [self(), hi]), receive hi -> ok end
     end,
-    Round(), seq_trace:set_token(label, 17), Round()
+    Traced = fun(F) -> seq_trace:set_token(label, 17), F(), seq_trace:set_token([]) end,
+    Round(), Traced(Round),
+    P = spawn(B, timer, sleep, [100000]), Alias = rpc:call(B, erlang, alias, []),
+    Traced(fun() -> P ! hello, {nosuch, B} ! hello, Alias ! hello, link(P), exit(P, bye), Exit() end),
+    Traced(fun() -> spawn_link(B, erlang, exit, [oops]), Exit() end)
 """
 
 
@@ -94,7 +98,7 @@ class Proxy:
             framing.connected()
 
 
-def record(program: str, without: DFlag = DFlag(0)) -> dict[str, object]:
+def record(program: str, without: DFlag) -> dict[str, object]:
     with our_epmd() as epmd_of_a, our_epmd() as epmd_of_b, beam_node("b", epmd_of_b, cookie=COOKIE):
         entry = epmd.port_please("b", epmd_port=epmd_of_b)
         assert entry is not None
