@@ -25,7 +25,7 @@ class _Empty:
 EMPTY: Final = _Empty()
 
 #: From this length on the list moves to `saved` as a whole: `list.pop(0)` shifts all that follows.
-_SHORT: Final = 16
+SHORT: Final = 16
 
 
 class Mailbox(list[Any]):
@@ -66,7 +66,7 @@ class Mailbox(list[Any]):
             return saved.popleft()
         if not self:
             return EMPTY
-        if len(self) < _SHORT:
+        if len(self) < SHORT:
             return self.pop(0)
         return self._move().popleft()
 
@@ -84,7 +84,7 @@ class Mailbox(list[Any]):
         if not self:
             return EMPTY
         start = len(saved) if saved else 0
-        if not saved and len(self) < _SHORT:
+        if not saved and len(self) < SHORT:
             if fits(self[0]):
                 return self.pop(0)
             start = 1  # no message is looked at twice

@@ -15,7 +15,7 @@ class GlobalNames:
         self._lock = lock
         self._holders: dict[Any, ProcessRecord] = {}
         #: The names of a process; no entry without a name.
-        self._terms: dict[ProcessRecord, list[Any]] = {}
+        self.terms: dict[ProcessRecord, list[Any]] = {}
 
     def find(self, term: Any) -> ProcessRecord | None:
         """Give who has a name.
@@ -32,7 +32,7 @@ class GlobalNames:
             if record is None or record.state is Status.DEAD or record.doom is not None or term in self._holders:
                 return False
             self._holders[term] = record
-            self._terms.setdefault(record, []).append(term)
+            self.terms.setdefault(record, []).append(term)
             return True
 
     def unregister(self, term: Any) -> None:
@@ -41,14 +41,14 @@ class GlobalNames:
         with self._lock:
             record = self._holders.pop(term, None)
             if record is not None:
-                terms = self._terms[record]
+                terms = self.terms[record]
                 terms.remove(term)
                 if not terms:
-                    del self._terms[record]
+                    del self.terms[record]
 
     def forget(self, record: ProcessRecord) -> None:
         """Free the names of a process that has ended. With the lock held."""
-        for term in self._terms.pop(record, ()):
+        for term in self.terms.pop(record, ()):
             del self._holders[term]
 
 

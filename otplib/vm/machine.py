@@ -33,6 +33,7 @@ from otplib.core.reasons import Down, ExitMessage, format_exit
 from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.core.timers import Timer, TimerHeap
 from otplib.vm.aliases import Aliases
+from otplib.vm.collector import FEW, MANY, crowd, disperse
 from otplib.vm.context import own_decimal, runtime
 from otplib.vm.global_names import GlobalNames
 from otplib.vm.guard import GuardedMailbox, OutputTag
@@ -94,6 +95,8 @@ class Machine:
         self.user_timers = UserTimers(self)
         self.suspensions = Suspensions(self)
         self.stopped = False
+        #: See `collector`.
+        self.crowded = False
         #: Called when the machine stops, latest first.
         self.at_stop: list[Callable[[], None]] = []
         #: What of a later floor keeps its own state on a machine (registries, nodes), by name.
@@ -128,7 +131,10 @@ class Machine:
         limit: int | None = None,
     ) -> tuple[ProcessRecord, Ref | None]:
         """Make a process that runs `fn(*args, **kwargs)`; gives its record and the monitor, if one was asked for."""
-        if len(self.table) >= self.max_processes:
+        population = len(self.table)
+        if population >= MANY and not self.crowded:
+            crowd(self)
+        if population >= self.max_processes:
             raise SystemLimitError(
                 f"the machine is full: {self.max_processes} processes are alive. End some, or make it with "
                 "Machine(max_processes=...)"
@@ -280,16 +286,20 @@ class Machine:
 
     def wake(self, record: ProcessRecord) -> None:
         """Make a process runnable if it waits. Safe on any thread, without the lock."""
-        with self.lock:
-            state = record.state
-            if state is not WAITING and state is not PAUSED:
-                return
-            record.state = RUNNABLE
-            alert = record.alert
-        if alert is None:
-            self.enqueue(record)
-        else:
-            alert()
+        if record.is_shell:
+            with self.lock:
+                alert = record.alert if record.state is WAITING or record.state is PAUSED else None
+                if alert is not None:
+                    record.state = RUNNABLE
+            if alert is not None:
+                alert()
+            return
+        try:
+            del record.parked  # one step of the interpreter: of several wakers one alone succeeds, and needs no lock
+        except AttributeError:
+            return
+        record.state = RUNNABLE
+        self.enqueue(record)
 
     def nudge(self, record: ProcessRecord) -> None:
         """Make a process look again, whatever it waits for."""
@@ -360,19 +370,25 @@ class Machine:
             remains = record.coro, record.start, record.mailbox, record.dictionary, record.context
             record.coro = record.start = record.mailbox = record.dictionary = record.context = None
             self.aliases.forget(aliases)
-            self.global_names.forget(record)
-            self.user_timers.forget(record)
-        self.suspensions.release(record)
-        self.leader_writers.pop(record.pid, None)
-        for ref, target in (monitors or {}).items():
+            if self.global_names.terms:
+                self.global_names.forget(record)
+            if self.user_timers.owned:
+                self.user_timers.forget(record)
+        if self.suspensions.held:
+            self.suspensions.release(record)
+        if self.leader_writers:
+            self.leader_writers.pop(record.pid, None)
+        for ref, target in monitors.items() if monitors else ():
             self._forget_watcher(ref, target)
         for peer in links or ():
             self._break_link(record.pid, peer, reason)
-        for ref, watcher in list((watchers or {}).items()):
+        for ref, watcher in list(watchers.items()) if watchers else ():
             if type(watcher) is tuple:
                 self._report_down(ref, watcher[0], record.pid if watcher[1] is None else watcher[1], reason)
             else:
                 self.aliases.report_broken(ref, record.pid, reason)
+        if self.crowded and len(self.table) < FEW:
+            disperse(self)
         if record.on_exit is not None:
             record.on_exit(reason, result)
         del remains

@@ -66,6 +66,7 @@ class ProcessRecord:
         "name",
         "on_exit",
         "parent",
+        "parked",
         "pending",
         "pid",
         "priority",
@@ -91,6 +92,8 @@ class ProcessRecord:
         #: The behaviour's own word for it in `info`, `(module, "init")` for a GenServer.
         self.entry: Any = None
         self.mailbox: Mailbox | None = None
+        #: There only while it waits or pauses; whoever deletes it has the right to wake it. Its runner alone sets it.
+        self.parked: None
         #: Something other than a message wants the next step: `doom`, a suspension, or a nudge to look again.
         self.pending = False
         #: `(reason,)` once a fatal signal has reached it; the process counts as dead from then on.

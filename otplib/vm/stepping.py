@@ -75,10 +75,12 @@ def run_step(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> N
         if failure is not None:
             trap, error = _tell_failure(record, trap, error, failure)
     if trap is WAIT:
+        record.parked = None  # before the state: whoever sees WAITING finds it
         record.state = WAITING
         if record.mailbox or record.pending:
             scheduler.machine.wake(record)
     elif trap is PAUSE:
+        record.parked = None
         record.state = PAUSED
         if record.pending:
             scheduler.machine.wake(record)
@@ -166,6 +168,7 @@ def _hibernate(scheduler: Scheduler, record: ProcessRecord, error: Hibernated) -
     record.coro = None
     record.start = error.call
     record.deadline = None
+    record.parked = None
     record.state = WAITING
     mailbox = record.mailbox
     if record.pending or (mailbox is not None and mailbox.count()):

@@ -17,14 +17,14 @@ class Suspensions:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         #: How often somebody has suspended somebody; no entry without a suspension.
-        self._held: dict[ProcessRecord, dict[ProcessRecord, int]] = {}
+        self.held: dict[ProcessRecord, dict[ProcessRecord, int]] = {}
 
     def add(self, holder: ProcessRecord, record: ProcessRecord) -> None:
         """Let a process run no more, once the step it may be in is over."""
         with self._machine.lock:
             if record.state is Status.DEAD:
                 return
-            held = self._held.setdefault(holder, {})
+            held = self.held.setdefault(holder, {})
             held[record] = held.get(record, 0) + 1
             record.suspended += 1
             record.pending = True
@@ -32,31 +32,31 @@ class Suspensions:
     def lift(self, holder: ProcessRecord, record: ProcessRecord) -> bool:
         """Undo one suspension by this holder; False if there is none."""
         with self._machine.lock:
-            held = self._held.get(holder)
+            held = self.held.get(holder)
             if held is None or record not in held:
                 return False
             held[record] -= 1
             if not held[record]:
                 del held[record]
             if not held:
-                del self._held[holder]
+                del self.held[holder]
         self._take_off(record, 1)
         return True
 
     def of(self, holder: ProcessRecord) -> list[tuple[Pid, int]]:
         """Give whom a process has suspended, and how often."""
         with self._machine.lock:
-            return [(record.pid, times) for record, times in self._held.get(holder, {}).items()]
+            return [(record.pid, times) for record, times in self.held.get(holder, {}).items()]
 
     def release(self, dead: ProcessRecord) -> None:
         """Undo what a process that has ended had suspended, and forget it among the suspended. Without the lock."""
-        if not self._held:
+        if not self.held:
             return
         with self._machine.lock:
             if dead.suspended:
-                for held in self._held.values():
+                for held in self.held.values():
                     held.pop(dead, None)
-            released = self._held.pop(dead, {})
+            released = self.held.pop(dead, {})
         for record, times in released.items():
             self._take_off(record, times)
 

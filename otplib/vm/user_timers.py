@@ -24,7 +24,7 @@ class UserTimers:
         self._machine = machine
         self._timers: dict[Ref, tuple[Timer, ProcessRecord | None]] = {}
         #: The timers for a pid, by its process; no entry without a timer.
-        self._owned: dict[ProcessRecord, dict[Ref, None]] = {}
+        self.owned: dict[ProcessRecord, dict[Ref, None]] = {}
 
     def __len__(self) -> int:
         return len(self._timers)
@@ -42,7 +42,7 @@ class UserTimers:
             if owner is not None:
                 if owner.state is Status.DEAD:
                     return
-                self._owned.setdefault(owner, {})[ref] = None
+                self.owned.setdefault(owner, {})[ref] = None
             # In one hold of the lock with the entry above: a timer that is due at once must find itself here.
             self._timers[ref] = machine.timers.add(when, fire), owner
         machine.scheduler.timer_added(when)
@@ -64,15 +64,15 @@ class UserTimers:
 
     def forget(self, owner: ProcessRecord) -> None:
         """Cancel the timers of a process that has ended. With the machine's lock held."""
-        for ref in self._owned.pop(owner, ()):
+        for ref in self.owned.pop(owner, ()):
             timer, _ = self._timers.pop(ref)
             self._machine.timers.cancel(timer)
 
     def _take(self, ref: Ref) -> Timer | None:
         timer, owner = self._timers.pop(ref, (None, None))
-        owned = self._owned.get(owner) if owner is not None else None
+        owned = self.owned.get(owner) if owner is not None else None
         if owned is not None and owner is not None:
             owned.pop(ref, None)
             if not owned:
-                del self._owned[owner]
+                del self.owned[owner]
         return timer

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from otplib.core.errors import Exit, MachineError
 from otplib.core.inspection import inspect_term
-from otplib.core.mailbox import EMPTY
+from otplib.core.mailbox import EMPTY, SHORT
 from otplib.core.patterns import check_pattern, tester
 from otplib.core.terms import Ref
 from otplib.vm.blocking import Completion, blocking_threads, io_loop
@@ -128,7 +128,31 @@ async def receive(*patterns: Any, timeout: float | None = None) -> Any:
         >>> run(main)
         (('a', 2), ('b', 1))
     """
-    record = waiting_record()
+    # Plain `receive()` in a process, the commonest and hottest, is written out: 0.1 us less for each.
+    carrier = local.carrier
+    if carrier is None or carrier.may_block or (record := carrier.record) is None:
+        record = waiting_record()
+    if timeout is not None or patterns or record.is_shell:
+        return await _receive_slowly(record, patterns, timeout)
+    record.reductions = count = record.reductions + 1
+    if not count & (REDUCTIONS - 1):
+        await TURN
+    while True:
+        mailbox = record.mailbox
+        if mailbox is not None:
+            if mailbox.saved is None and 0 < len(mailbox) < SHORT:
+                record.deadline = None
+                return mailbox.pop(0)
+            message = mailbox.take_first()
+            if message is not EMPTY:
+                record.deadline = None
+                return message
+        elif record.state is DEAD:
+            raise _end_of(record)
+        await PARK
+
+
+async def _receive_slowly(record: ProcessRecord, patterns: tuple[Any, ...], timeout: float | None) -> Any:
     deadline = deadline_after(record, timeout) if timeout is not None else None
     record.reductions += 1
     if not record.reductions & (REDUCTIONS - 1):
@@ -176,24 +200,32 @@ async def _receive_fitting(
 
 async def take_reply(record: ProcessRecord, ref: Ref, mark: int, deadline: float | None) -> Any:
     """Take `(ref, answer)` or the `Down` of `ref`, looking only at what came after `mark`; None when time is up."""
+    if record.is_shell:
+        while (answer := _look_for_reply(record, ref, mark)) is None and await wait_message(record, deadline):
+            pass
+        return answer
+    while True:
+        mailbox = record.mailbox
+        if mailbox:
+            first = mailbox[0]
+            # Nearly always the answer is the first that has come since; nobody else has its tag.
+            if type(first) is tuple and len(first) == 2 and first[0] is ref:
+                record.deadline = None
+                return mailbox.pop(0)
+        answer = _look_for_reply(record, ref, mark)
+        if answer is not None:
+            return answer
+        if deadline is not None and _is_late(record, deadline):
+            return None
+        await PARK
 
+
+def _look_for_reply(record: ProcessRecord, ref: Ref, mark: int) -> Any:
     def fits(message: Any) -> bool:
         return isinstance(message, tuple) and (
             (len(message) == 2 and message[0] is ref) or (len(message) == 5 and message[1] is ref)
         )
 
-    if record.is_shell:
-        while (answer := _look_for_reply(record, fits, mark)) is None and await wait_message(record, deadline):
-            pass
-        return answer
-    while (answer := _look_for_reply(record, fits, mark)) is None:
-        if deadline is not None and _is_late(record, deadline):
-            return None
-        await PARK
-    return answer
-
-
-def _look_for_reply(record: ProcessRecord, fits: Callable[[Any], bool], mark: int) -> Any:
     mailbox = record.mailbox
     if mailbox is not None:
         found = mailbox.take(fits, mark)
