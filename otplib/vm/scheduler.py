@@ -16,6 +16,7 @@ sleep with its bell silent, however it was woken.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 import time
 from _thread import allocate_lock
@@ -30,6 +31,8 @@ from otplib.vm.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from otplib.vm.machine import Machine
+
+log = logging.getLogger("otplib")
 
 #: How many spare carriers are kept for the next hog; more are let go.
 MAX_SPARES: Final = 2
@@ -99,10 +102,12 @@ class Scheduler:
 
     def timer_added(self, when: float) -> None:
         """Hear of a new timer."""
-        if when < self.next_due:
+        with self.machine.lock:  # of two that come together the later moment must not be what stays
+            if when >= self.next_due:
+                return
             self.next_due = when
-            if self.idle:
-                self.ring()
+        if self.idle:
+            self.ring()
 
     def close_soon(self, record: ProcessRecord) -> None:
         """See to it that a process a fatal signal has reached is closed."""
@@ -232,7 +237,11 @@ class Scheduler:
                     return False
                 self._wait(carrier)
                 continue
-            run_step(self, carrier, record)
+            try:
+                run_step(self, carrier, record)
+            except BaseException:  # a fault of the engine: it must cost one process, not the machine's only thread
+                log.critical("otplib failed in a step of %r, which counts as killed", record.pid, exc_info=True)
+                machine.finish(record, "killed")
         carrier.record = None  # another one may run it from now on: whoever looks for that one must not find this
         return True
 

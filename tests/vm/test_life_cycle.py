@@ -301,7 +301,7 @@ FORK = """
 def test_a_forked_child_gets_a_fresh_machine_refuses_the_parents_pids_and_ends_cleanly(busy):
     out = said(
         textwrap.dedent(FORK)
-        + "\npid = spawn(receive)\nme = self_()\nusual = sys.getswitchinterval()\n"
+        + "\nusual = sys.getswitchinterval()\npid = spawn(receive)\nme = self_()\n"
         + busy
         + textwrap.dedent(
             """
