@@ -36,6 +36,8 @@ log = logging.getLogger("otplib")
 
 #: How many spare carriers are kept for the next hog; more are let go.
 MAX_SPARES: Final = 2
+#: How long a thread that waits in `run` lies still at the most, seconds.
+WAIT_SLICE: Final = 0.25
 _FOREVER: Final = float("inf")
 _RANKS: Final = {"low": 0, "normal": 0, "high": 1, "max": 2}
 
@@ -136,9 +138,15 @@ class Scheduler:
         return gate.acquire(timeout=timeout)
 
     def wait_for(self, done: Any, timeout: float | None) -> bool:
-        """Block ordinary code until the lock `done` is released; False when `timeout` seconds were not enough."""
-        acquired: bool = done.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
-        return acquired
+        """Block ordinary code until the lock `done` is released; False when `timeout` seconds were not enough.
+
+        In slices: a Ctrl-C that comes just before the main thread lies down is seen only when it gets up again.
+        """
+        end = _FOREVER if timeout is None else time.monotonic() + timeout
+        while not done.acquire(timeout=min(WAIT_SLICE, max(0.0, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def _is_quiet(self) -> bool:
         return self.idle and not self.busy and not self.machine.queue

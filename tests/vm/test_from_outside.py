@@ -300,8 +300,6 @@ def test_keyboard_interrupt_while_run_waits_kills_the_process(machine):
 
     async def slow():
         pids.append(self_())
-        # A signal that comes before the main thread has lain down is seen only when it gets up again: CPython's race.
-        await sleep(0.3)
         await process.blocking(os.kill, os.getpid(), signal.SIGINT)
         await sleep(1000)
 
