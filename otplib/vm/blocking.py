@@ -67,7 +67,7 @@ class BlockingThreads:
     """The threads of one machine that run blocking calls."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards `_idle`
+        self._lock = threading.RLock()  # guards `_idle`
         self._idle: list[_Worker] = []
 
     def submit(self, completion: Completion, fn: Callable[[], Any]) -> None:
@@ -137,7 +137,7 @@ class IoLoop:
     """One thread with an asyncio loop, started with the first awaitable."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards `_loop` and `_stopped`
+        self._lock = threading.RLock()  # guards `_loop` and `_stopped`
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
 

@@ -36,8 +36,8 @@ class Runtime:
     """All that is process-wide: the default machine and the thread-local state."""
 
     def __init__(self) -> None:
-        #: Guards `default` and `switchers`.
-        self.lock = threading.Lock()
+        #: Guards `default` and `switchers`; one that its holder may take again, as the collector may run anywhere.
+        self.lock = threading.RLock()
         self.local = _Local()
         self.default: Machine | None = None
         #: All machines there are, for the fork that must silence them.
@@ -65,7 +65,7 @@ def _forget_after_fork() -> None:
     Pids of the parent are refused there with a clear error, as their creation differs. The locks are new because a
     thread of the parent may have held the old ones at the moment of the fork.
     """
-    runtime.lock = threading.Lock()
+    runtime.lock = threading.RLock()
     for machine in list(runtime.machines):
         machine.abandon()
     runtime.machines = weakref.WeakSet()

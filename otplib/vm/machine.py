@@ -181,9 +181,13 @@ class Machine:
     def default_leader(self) -> Pid | None:
         """Give the leader that writes to `sys.stdout`, made when it is first needed."""
         if self.default_leader_pid is None and Machine.leader_body is not None:
+            made = self.start_leader(Machine.leader_body, None)
             with self.lock:  # two threads may spawn their first process at once
-                if self.default_leader_pid is None:
-                    self.default_leader_pid = self.start_leader(Machine.leader_body, None)
+                first = self.default_leader_pid is None
+                if first:
+                    self.default_leader_pid = made
+            if not first and (second := self.table.get(made.id)) is not None:
+                self.doom(second, "normal")
         return self.default_leader_pid
 
     def is_built_in(self, leader: Pid | None) -> bool:

@@ -154,24 +154,44 @@ class Scheduler:
     # ---- life cycle ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        carrier = self.new_carrier()
         with self.machine.lock:
-            if self.role is not None or self.stopping:
-                return
-            self.idle = False
-            self.role = self.new_carrier()
-        install_output()
-        self.watchdog.wake()
-        atexit.register(self.machine.stop)
-        self.role.bell.release()
+            first = self.role is None and not self.stopping and carrier is not None
+            if first:
+                self.idle = False
+                self.role = carrier
+        if carrier is None:
+            return
+        if not first:  # another thread was faster
+            carrier.retired = True
+        else:
+            install_output()
+            self.watchdog.wake()
+            atexit.register(self.machine.stop)
+        carrier.bell.release()
 
-    def new_carrier(self) -> Carrier:
-        """Start a thread that waits for the role. With the machine's lock held."""
-        carrier = Carrier(self.machine)
-        carrier.thread = threading.Thread(
-            target=self._carry, args=(carrier,), name=f"otplib-carrier-{len(self.carriers)}", daemon=True
-        )
-        self.carriers.add(carrier)
-        carrier.thread.start()
+    def new_carrier(self) -> Carrier | None:
+        """Start a thread that waits for the role; None if there are as many as there may be.
+
+        Without the machine's lock: a thread that starts may run the collector, and with it finalizers that want it.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        with self.machine.lock:
+            if len(self.carriers) >= self.max_carriers:
+                return None
+            carrier = Carrier(self.machine)
+            carrier.thread = threading.Thread(
+                target=self._carry, args=(carrier,), name=f"otplib-carrier-{len(self.carriers)}", daemon=True
+            )
+            self.carriers.add(carrier)
+        try:
+            carrier.thread.start()
+        except RuntimeError:
+            with self.machine.lock:
+                self.carriers.discard(carrier)
+            raise
         return carrier
 
     def stop(self, timeout: float) -> None:

@@ -178,11 +178,11 @@ def current_shell() -> Shell:
     keeper = local.shell
     if keeper is None or keeper.shell.machine is not machine or keeper.shell.state is Status.DEAD:
         keepers = local.__dict__.setdefault("keepers", {})
+        # The machine must not hold the keeper, or the shell would outlive its thread; so nobody tells that it stopped.
+        for stopped in [one for one in keepers if one.stopped]:
+            del keepers[stopped]
         keeper = keepers.get(machine)
         if keeper is None or keeper.shell.state is Status.DEAD:
-            # The machine must not hold the keeper, or the shell would outlive its thread.
-            for stopped in [one for one in keepers if one.stopped]:
-                del keepers[stopped]
             keeper = keepers[machine] = _Keeper(Shell(machine))
         local.shell = keeper
     shell: Shell = keeper.shell

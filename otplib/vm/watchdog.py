@@ -70,15 +70,16 @@ class Watchdog:
         """End the thread."""
         self.stopping = True
         self._ring()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(0.2)
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(0.2)
 
     def _start(self) -> None:
         with self.scheduler.machine.lock:
             if self._thread is not None or self.stopping:
                 return
             self._thread = threading.Thread(target=self._watch, name="otplib-watchdog", daemon=True)
-            self._thread.start()
+        self._thread.start()  # without the lock, see `Scheduler.new_carrier`
 
     def _ring(self) -> None:
         with self.scheduler.machine.lock:
@@ -128,29 +129,38 @@ class Watchdog:
 
     def hand_off(self, role: Carrier) -> None:
         """Take the role from a carrier that is stuck in a step and give it to a spare one."""
+        scheduler = self.scheduler
+        if scheduler.role is not role or role.record is None:  # looked at again, with the lock, in `_choose_spare`
+            return
         lower_switch_interval(BUSY_INTERVAL)  # first: a new thread has to win the interpreter from the hog
-        spare = self._choose_spare(role)
+        fresh = None
+        if not scheduler.spares:
+            try:
+                fresh = scheduler.new_carrier()
+            except RuntimeError:  # the system has no more threads: the hog keeps the role
+                pass
+        spare = self._choose_spare(role, fresh)
         if spare is None:
             restore_switch_interval()
         else:
             spare.bell.release()
 
-    def _choose_spare(self, role: Carrier) -> Carrier | None:
+    def _choose_spare(self, role: Carrier, fresh: Carrier | None) -> Carrier | None:
         """Move the role to another carrier; None if it has moved by itself, or no thread is to be had."""
         scheduler = self.scheduler
         with scheduler.machine.lock:
+            if fresh is not None:
+                if scheduler.stopping:
+                    fresh.retired = True
+                    fresh.bell.release()
+                else:
+                    scheduler.spares.append(fresh)
             # Without a record it is not in a step: it has been rung awake and waits for the interpreter.
             if scheduler.role is not role or role.record is None or scheduler.idle or scheduler.stopping:
                 return None
-            if scheduler.spares:
-                spare = scheduler.spares.pop()
-            elif len(scheduler.carriers) < scheduler.max_carriers:
-                try:
-                    spare = scheduler.new_carrier()
-                except RuntimeError:  # the system has no more threads: the hog keeps the role
-                    return None
-            else:
+            if not scheduler.spares:
                 return None
+            spare = scheduler.spares.pop()
             scheduler.busy += 1
             scheduler.hand_offs += 1
             role.open_gate()

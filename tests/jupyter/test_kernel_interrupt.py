@@ -41,15 +41,18 @@ def interrupt(kernel: Kernel, code: str) -> tuple[Cell, float]:
 def test_a_waiting_cell_ends_within_half_a_second_of_the_interrupt(kernel: Kernel, wait: str) -> None:
     kernel.run(SILENT).check()
     shell = kernel.value("self_()")
-    taken = []
+    taken, shown = [], []
     for _ in range(3):
         cell, seconds = interrupt(kernel, wait)
         taken.append(seconds)
         assert cell.reply is not None
         assert cell.reply["content"]["status"] == "error"
-        [error] = cell.errors
-        assert error["ename"] == cell.reply["content"]["ename"] == "KeyboardInterrupt"
+        assert cell.reply["content"]["ename"] == "KeyboardInterrupt"
+        shown += cell.errors  # none, where the button was quicker than the cell: then ipykernel itself was interrupted
+    for error in shown:
+        assert error["ename"] == "KeyboardInterrupt"
         assert wait in error["traceback"]
+    assert shown
     assert min(taken) < 0.5, taken
     assert kernel.value("self_()") == shell
 

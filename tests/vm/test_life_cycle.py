@@ -391,7 +391,6 @@ def test_reloading_a_module_keeps_the_machine_and_its_processes(module):
         import importlib
         pid = spawn(receive)
         process.register(pid, "survivor")
-        threads = threading.active_count()
         importlib.reload(importlib.import_module("{module}"))
         import otplib
         print(process.whereis("survivor") == pid, otplib.run(lambda: "runs"), threading.active_count() == threads)
