@@ -6,6 +6,7 @@ The house, floor by floor; a floor knows only those above it in this list:
     vm/          the engine, the only threads: machine, scheduler, watchdog, traps, shell
     process      the verbs: what a process may say
     behaviours/  OTP, written with the verbs: gen_server, supervisor, system, timer, group_leader
+    dist/        the node protocol: term format, handshake, framing, control, epmd; no node uses it yet
     testing      deterministic tests for your own servers
     jupyter/     the kernel's side: output into the right cell, errors as Elixir shows them
     cli          the `otplib` command

@@ -6,6 +6,7 @@ The few things that are process-wide live in a module that is made once and neve
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -68,6 +69,8 @@ def _forget_after_fork() -> None:
     runtime.lock = threading.RLock()
     for machine in list(runtime.machines):
         machine.abandon()
+        # Kept for ever: were they freed, the `finally` blocks of the parent's processes would run here too.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(machine))
     runtime.machines = weakref.WeakSet()
     runtime.local.__dict__.clear()
     runtime.default = None

@@ -4,9 +4,9 @@ Order. A signal takes effect in the sender's thread, at once, so signals from on
 order they were sent, whatever their kind.
 
 Races, told in order.
-* *Message against park.* The sender appends, then reads the state; the runner writes WAITING, then reads the inbox.
+* *Message against park.* The sender appends, then reads the state; the runner writes WAITING, then reads the mailbox.
   Whoever comes second sees the other's write, so a message is never left behind with its receiver asleep. Both may
-  see it: `wake` moves the state under the lock, and the loser finds it moved.
+  see it: `wake` deletes `parked`, one step of the interpreter, and the loser finds it gone.
 * *Exit against unlink, Down against demonitor.* A dying process takes itself out of its peer's links, or the watcher's
   monitors, and delivers in one hold of the lock, so after `unlink` or `demonitor` has returned nothing of it can come.
 * *Fatal signal against the last step.* `doom` is set under the lock and `finish` runs once, under the lock; the
@@ -183,10 +183,8 @@ class Machine:
         if self.default_leader_pid is None and Machine.leader_body is not None:
             made = self.start_leader(Machine.leader_body, None)
             with self.lock:  # two threads may spawn their first process at once
-                first = self.default_leader_pid is None
-                if first:
-                    self.default_leader_pid = made
-            if not first and (second := self.table.get(made.id)) is not None:
+                self.default_leader_pid = self.default_leader_pid or made
+            if made != self.default_leader_pid and (second := self.find(made)) is not None:
                 self.doom(second, "normal")
         return self.default_leader_pid
 
@@ -205,10 +203,6 @@ class Machine:
         self.table[record.pid.id] = record
         self.enqueue(record)
         return record.pid
-
-    def adopt(self, shell: Shell) -> None:
-        """Enter a shell process into the table."""
-        self.table[shell.pid.id] = shell
 
     def new_pid(self) -> Pid:
         """Give a pid nobody has had."""
@@ -587,8 +581,6 @@ class Machine:
         """Count as stopped in a forked child, where none of its threads is: nothing is told, nothing is waited for."""
         self.stopped = True
         self.lock = threading.RLock()
-        self.table.clear()
-        self.names.clear()
         self.scheduler.abandon()
 
 

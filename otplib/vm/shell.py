@@ -44,7 +44,7 @@ class Shell(ProcessRecord):
         #: Code of it awaits; it will hear of a fatal signal itself.
         self.waiting = False
         self.entry = ("otplib.shell", "main")
-        machine.adopt(self)
+        machine.table[self.pid.id] = self
 
     async def wait(self, deadline: float | None, *, for_message: bool) -> None:
         """Stop until there may be something to see; the counterpart of a process's park.
