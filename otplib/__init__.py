@@ -6,7 +6,8 @@ The house, floor by floor; a floor knows only those above it in this list:
     vm/          the engine, the only threads: machine, scheduler, watchdog, traps, shell
     process      the verbs: what a process may say
     behaviours/  OTP, written with the verbs: gen_server, supervisor, system, timer, group_leader
-    dist/        the node protocol: term format, handshake, framing, control, epmd; no node uses it yet
+    dist/        other nodes: term format, handshake, signals, epmd; net_kernel, router, receiver
+    node         the verbs of distribution; rpc, erpc: calling functions there
     testing      deterministic tests for your own servers
     jupyter/     the kernel's side: output into the right cell, errors as Elixir shows them
     cli          the `otplib` command
@@ -16,8 +17,11 @@ from __future__ import annotations
 
 import sys as _sys
 
+from otplib import erpc as erpc
 from otplib import errors as errors
+from otplib import node as node
 from otplib import process as process
+from otplib import rpc as rpc
 from otplib.behaviours import group_leader as group_leader
 from otplib.behaviours import system as system
 from otplib.behaviours import timer as timer
@@ -41,9 +45,11 @@ from otplib.errors import (
     NoProcessError,
     NoSuchNameError,
     OtplibError,
+    RemoteError,
     RpcError,
     StartError,
     SystemLimitError,
+    Thrown,
 )
 from otplib.process import make_ref, receive, run, self_, send, sleep, spawn, spawn_link, spawn_monitor
 from otplib.vm.machine import Machine
@@ -78,6 +84,7 @@ __all__ = [
     "Pid",
     "Raised",
     "Ref",
+    "RemoteError",
     "Reply",
     "RpcError",
     "StartError",
@@ -85,11 +92,15 @@ __all__ = [
     "Supervise",
     "Supervisor",
     "SystemLimitError",
+    "Thrown",
     "Via",
+    "erpc",
     "errors",
     "make_ref",
+    "node",
     "process",
     "receive",
+    "rpc",
     "run",
     "self_",
     "send",

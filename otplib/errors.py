@@ -13,9 +13,11 @@ from otplib.core.errors import (
     NoProcessError,
     NoSuchNameError,
     OtplibError,
+    RemoteError,
     RpcError,
     StartError,
     SystemLimitError,
+    Thrown,
 )
 
 __all__ = [
@@ -31,7 +33,9 @@ __all__ = [
     "NoSuchNameError",
     "NodeError",
     "OtplibError",
+    "RemoteError",
     "RpcError",
     "StartError",
     "SystemLimitError",
+    "Thrown",
 ]

@@ -13,16 +13,27 @@ from typing import Any
 from otplib.core.copying import copied
 from otplib.core.errors import Exit, NameTakenError, NoSuchNameError
 from otplib.core.reasons import Down
-from otplib.core.terms import Global, Pid, Ref, Via, parse_pid
-from otplib.vm.addressing import Destination, Name, check_name, check_pid, find_named, registry_of, resolve_destination
+from otplib.core.terms import NO_NODE, Global, Pid, Ref, Via, parse_pid
+from otplib.vm.addressing import (
+    Destination,
+    Name,
+    check_name,
+    check_own_pid,
+    check_pid,
+    find_named,
+    registry_of,
+    resolve_destination,
+)
 from otplib.vm.context import local
 from otplib.vm.delayed import check_timer, set_timer
 from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.flags import set_flags
 from otplib.vm.inspecting import info_of
+from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.running import check_function, run
 from otplib.vm.shell import current_machine, current_record, drive
+from otplib.vm.transport import is_far
 from otplib.vm.waiting import blocking, from_asyncio, receive, sleep
 
 __all__ = [
@@ -165,7 +176,6 @@ def send(dest: Destination, message: Any) -> Any:
         >>> send(self_(), ("hello", 1))
         ('hello', 1)
     """
-    copy = copied(message)
     carrier = local.carrier
     if carrier is None:
         machine = current_machine()
@@ -173,15 +183,27 @@ def send(dest: Destination, message: Any) -> Any:
         if carrier.wanted:
             carrier.obey()
         machine = carrier.machine
-    if type(dest) is Pid:
+    if type(dest) is Pid and dest.home is NO_NODE:
+        copy = copied(message)
         record = machine.table.get(dest.id)
         if record is None or record.pid is not dest:
             record = machine.find(dest)
+        if record is not None:
+            machine.deliver(record, copy)
     else:
-        record = resolve_destination(machine, dest)
-    if record is not None:
-        machine.deliver(record, copy)
+        _send_elsewhere(machine, dest, message)
     return message
+
+
+def _send_elsewhere(machine: Machine, dest: Any, message: Any) -> None:
+    """Send to what is no pid of this node."""
+    found = resolve_destination(machine, dest)
+    if isinstance(found, ProcessRecord):
+        machine.deliver(found, copied(message))
+    elif found is not None:
+        machine.transport.send(current_record().pid, found, message)
+    else:
+        copied(message)  # for its refusals, which must not depend on who listens
 
 
 # ---- links, monitors, exits ----------------------------------------------------------------------------------------
@@ -269,6 +291,9 @@ def exit(pid: Pid, reason: Any) -> bool:
     check_pid(pid, "process.exit")
     record = current_record()
     machine = record.machine
+    if is_far(pid):
+        machine.transport.exit(record.pid, pid, reason)
+        return True
     target = machine.find(pid)
     if target is None:
         return True
@@ -303,9 +328,13 @@ def flag(**flags: Any) -> Any:
 
 
 def alive(pid: Pid) -> bool:
-    """Tell whether a process lives. Mirrors `Process.alive?/1`."""
+    """Tell whether a process of this node lives. Mirrors `Process.alive?/1`.
+
+    Raises:
+        ValueError: it is on another node.
+    """
     machine = current_machine()
-    return machine.alive(machine.find(check_pid(pid, "process.alive")))
+    return machine.alive(machine.find(check_own_pid(pid, "process.alive")))
 
 
 def info(pid: Pid, *items: str) -> Any:
@@ -313,14 +342,14 @@ def info(pid: Pid, *items: str) -> Any:
 
     Raises:
         TypeError: `pid` is no pid.
-        ValueError: no such item.
+        ValueError: no such item, or a process of another node.
 
     Example:
         >>> info(self_(), "links", "trap_exit")
         {'links': [], 'trap_exit': False}
     """
     machine = current_machine()
-    record = machine.find(check_pid(pid, "process.info"))
+    record = machine.find(check_own_pid(pid, "process.info"))
     if not machine.alive(record):
         return None
     assert record is not None
@@ -342,7 +371,7 @@ def pid(text: str) -> Pid:
     node, number, serial = parse_pid(text)
     machine = current_machine()
     record = machine.table.get(number)
-    if record is not None and record.pid.node == node:
+    if record is not None and node in (NO_NODE, machine.node):
         return record.pid
     return Pid(node, number, serial, machine.creation)
 
@@ -357,7 +386,7 @@ def register(pid: Pid, name: Name) -> bool:
         NameTakenError: the name is taken, the process is dead, or it has a name already.
         TypeError, ValueError: not a name, or a reserved one.
     """
-    check_pid(pid, "process.register")
+    check_own_pid(pid, "process.register")
     machine = current_machine()
     record = machine.find(pid)
     if isinstance(name, Global):
@@ -396,8 +425,10 @@ def whereis(name: Name) -> Pid | None:
     if not isinstance(name, Global | Via):
         check_name(name)
     machine = current_machine()
-    record = find_named(machine, name)
-    return record.pid if record is not None and record.state is not Status.DEAD else None
+    found = find_named(machine, name)
+    if isinstance(found, ProcessRecord):
+        return found.pid if found.state is not Status.DEAD else None
+    return found
 
 
 def registered() -> builtins.list[str]:
@@ -493,14 +524,16 @@ def group_leader(pid: Pid | None = None, leader: Pid | None = None) -> Pid | Non
     record = current_record()
     machine = record.machine
     if pid is None:
-        return machine.leader_of(record)
+        return machine.leaders.of(record)
     target = machine.find(check_pid(pid, "process.group_leader"))
     if leader is None:
-        return machine.leader_of(target) if target is not None else None
+        return machine.leaders.of(target) if target is not None else None
     check_pid(leader, "process.group_leader")
+    if is_far(pid):
+        machine.transport.set_leader(leader, pid)
     if target is not None:
         target.leader = leader
-        if not machine.is_built_in(leader):
+        if not machine.leaders.is_built_in(leader):
             machine.guard(target, None)
     return leader
 
@@ -545,7 +578,7 @@ def suspend(pid: Pid) -> bool:
         ValueError: `pid` is dead, a shell, or this process itself.
     """
     machine = current_machine()
-    target = machine.find(check_pid(pid, "process.suspend"))
+    target = machine.find(check_own_pid(pid, "process.suspend"))
     if target is None or target.is_shell or target is current_record():
         raise ValueError(f"cannot suspend {pid!r}: it is dead, a shell, or oneself")
     machine.suspensions.add(current_record(), target)
@@ -559,7 +592,7 @@ def resume(pid: Pid) -> bool:
         ValueError: this process has not suspended `pid`.
     """
     machine = current_machine()
-    target = machine.find(check_pid(pid, "process.resume"))
+    target = machine.find(check_own_pid(pid, "process.resume"))
     if target is None or not machine.suspensions.lift(current_record(), target):
         raise ValueError(f"cannot resume {pid!r}: {current_record().pid!r} has not suspended it")
     return True

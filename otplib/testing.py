@@ -74,6 +74,8 @@ class InlineScheduler(Scheduler):
         finally:
             runtime.local.carrier = outer
             self._carrier.record = None
+            if self._carrier.promises:
+                self._carrier.keep_promises()
         return True
 
     def run_until_idle(self) -> None:

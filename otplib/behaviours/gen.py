@@ -23,11 +23,12 @@ from otplib.core.errors import CallTimeout, Exit, StartError
 from otplib.core.reasons import ExitMessage
 from otplib.core.terms import Global, Pid, Ref, Via
 from otplib.process import demonitor, exit, register, unlink, unregister, whereis
-from otplib.vm.addressing import Name
+from otplib.vm.addressing import Name, find_named
 from otplib.vm.aliases import Alias
 from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
+from otplib.vm.transport import FarProcess, is_far
 from otplib.vm.waiting import count_failure, deadline_after, take_reply
 
 Server = Pid | str | tuple[str, str] | Global | Via
@@ -186,21 +187,20 @@ def check_server_name(name: Any) -> None:
 # ---- asking --------------------------------------------------------------------------------------------------------
 
 
-def find_server(machine: Machine, server: Any) -> ProcessRecord | None:
-    """Give the process a server's address means; None if nobody.
+def find_server(machine: Machine, server: Any) -> ProcessRecord | FarProcess | None:
+    """Give the process a server's address means, the address itself if it is on another node; None if nobody.
 
     Raises:
         TypeError: not an address.
     """
     if type(server) is Pid:
-        return machine.find(server)
+        return server if is_far(server) else machine.find(server)
     if isinstance(server, str):
         return machine.names.get(server)
     if isinstance(server, Global | Via):
-        pid = whereis(server)
-        return machine.find(pid) if pid is not None else None
+        return find_named(machine, server)
     if isinstance(server, tuple) and len(server) == 2 and all(isinstance(part, str) for part in server):
-        return machine.names.get(server[0]) if server[1] == machine.node else None
+        return machine.names.get(server[0]) if server[1] == machine.node else server
     hint = "; call the verb on the class with the server's pid or name first" if isinstance(server, type) else ""
     raise TypeError(f"expected a server: a pid, a name, (name, node), Global(...) or Via(...); got {server!r}{hint}")
 
@@ -220,10 +220,13 @@ async def call(
     target = find_server(machine, server)
     if target is record:
         raise Exit(("calling_self", exited_in))
-    copy = copied(request)
-    if target is None:
+    if not isinstance(target, ProcessRecord):
+        if target is not None:
+            return await _call_far(record, target, label, request, deadline, exited_in)
+        copied(request)  # for its refusals
         await count_failure(record)
-        raise Exit((why_unreachable(machine, server), exited_in))
+        raise Exit(("noproc", exited_in))
+    copy = copied(request)
     mailbox = record.mailbox
     mark = mailbox.mark() if mailbox is not None else 0
     tag = machine.aliases.open_call(record, target)
@@ -246,17 +249,50 @@ async def call(
     raise Exit((answer.reason, exited_in))
 
 
-def why_unreachable(machine: Machine, server: Any) -> Any:
-    """Give the reason for a server that cannot be found: `"noproc"`, or `("nodedown", node)`."""
-    if isinstance(server, tuple) and not isinstance(server, Global | Via) and server[1] != machine.node:
-        return ("nodedown", server[1])
-    return "noproc"
+async def _call_far(
+    record: ProcessRecord,
+    target: FarProcess,
+    label: str,
+    request: Any,
+    deadline: float | None,
+    exited_in: tuple[str, str, list[Any]],
+) -> Any:
+    """As `call`, for a server on another node."""
+    transport = record.machine.transport
+    # First, so that what cannot be sent is refused here, and not lost with the waiting signals.
+    await transport.connect(record, target.home if isinstance(target, Pid) else target[1], deadline)
+    mailbox = record.mailbox
+    mark = mailbox.mark() if mailbox is not None else 0
+    tag = transport.open_call(record, target)
+    try:
+        transport.send(record.pid, target, (label, (record.pid, tag), request))
+        answer = await take_reply(record, tag, mark, deadline)
+    except BaseException:
+        transport.close_call(record, target, tag)
+        flush_answer(record, tag)
+        raise
+    unanswered = transport.close_call(record, target, tag)
+    if answer is None:
+        if unanswered:
+            raise CallTimeout(("timeout", exited_in))
+        answer = await take_reply(record, tag, mark, None)
+    if len(answer) == 2:
+        return answer[1]
+    await count_failure(record)
+    raise Exit((why_unreachable(target, answer.reason), exited_in))
+
+
+def why_unreachable(target: FarProcess, reason: Any) -> Any:
+    """Give the reason of a failed call: what the monitor said, and `("nodedown", node)` for a node that is gone."""
+    if isinstance(reason, str) and reason == "noconnection":
+        return ("nodedown", target.node if isinstance(target, Pid) else target[1])
+    return reason
 
 
 def flush_answer(record: ProcessRecord, tag: Ref) -> None:
     """Take away an answer that nobody waits for any more, if it has come."""
     if record.mailbox is not None:
-        record.mailbox.take(lambda message: isinstance(message, tuple) and len(message) == 2 and message[0] is tag)
+        record.mailbox.take(lambda message: isinstance(message, tuple) and len(message) == 2 and message[0] == tag)
 
 
 def cast(server: Server, request: Any) -> None:
@@ -264,9 +300,12 @@ def cast(server: Server, request: Any) -> None:
     record = current_record()
     machine = record.machine
     target = find_server(machine, server)
-    copy = copied(request)
-    if target is not None:
-        machine.deliver(target, ("$gen_cast", copy))
+    if target is None or isinstance(target, ProcessRecord):
+        copy = copied(request)
+        if target is not None:
+            machine.deliver(target, ("$gen_cast", copy))
+    else:
+        machine.transport.send(record.pid, target, ("$gen_cast", request))
 
 
 def reply(caller: Caller, value: Any) -> None:
@@ -277,8 +316,12 @@ def reply(caller: Caller, value: Any) -> None:
     """
     if not (isinstance(caller, tuple) and len(caller) == 2 and isinstance(caller[0], Pid)):
         raise TypeError(f"expected the caller that handle_call was given, as in reply(caller, value); got {caller!r}")
-    machine = current_record().machine
+    record = current_record()
+    machine = record.machine
     pid, tag = caller
+    if is_far(pid):
+        machine.transport.send(record.pid, tag if isinstance(tag, Alias) else pid, (tag, value))
+        return
     copy = copied(value)  # first, for it may fail, and then the caller must be told of the end of this process
     waiting = machine.aliases.take(tag) if isinstance(tag, Alias) else machine.find(pid)
     if waiting is not None:

@@ -38,7 +38,7 @@ from otplib.core.copying import copied
 from otplib.core.errors import CallTimeout, Exit
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import Down
-from otplib.core.terms import Global, Pid, Ref, Via
+from otplib.core.terms import NO_NODE, Global, Pid, Via
 from otplib.process import demonitor, whereis
 from otplib.vm.addressing import Name
 from otplib.vm.aliases import Alias
@@ -285,7 +285,7 @@ class GenServer:
         if isinstance(message, Down) and message.ref == asked.tag:
             asked.forget()
             return ("error", (message.reason, asked.server))
-        if isinstance(message, tuple) and len(message) == 2 and message[0] is asked.tag:
+        if isinstance(message, tuple) and len(message) == 2 and message[0] == asked.tag:
             asked.forget()
             return ("reply", message[1])
         return "no_reply"
@@ -303,12 +303,15 @@ class RequestId:
         # Not a call's tag, as nobody waits: should this process end first, alias and monitor end with it.
         self.tag: Alias = machine.aliases.new(record)
         self._record = record
+        message = ("$gen_call", (record.pid, self.tag), copy)
         if target is None:
-            why = gen.why_unreachable(machine, server)
-            machine.deliver(record, Down("DOWN", self.tag, "process", server, why))  # type: ignore[arg-type]  # a name
-        else:
+            machine.deliver(record, Down("DOWN", self.tag, "process", server, "noproc"))  # type: ignore[arg-type]  # a name
+        elif isinstance(target, ProcessRecord):
             machine.monitor(record, target, None, ref=self.tag)
-            machine.deliver(target, ("$gen_call", (record.pid, self.tag), copy))
+            machine.deliver(target, message)
+        else:
+            machine.transport.monitor(record, self.tag, target)
+            machine.transport.send(record.pid, target, message)
 
     def __await__(self) -> Generator[Any, None, RequestId]:
         return self
@@ -363,16 +366,23 @@ async def stop_server(
         raise Exit(("calling_self", exited_in))
     if target is None:
         await count_failure(record)
-        raise Exit((gen.why_unreachable(machine, server), exited_in))
-    ref: Ref = machine.monitor(record, target, None)
+        raise Exit(("noproc", exited_in))
     # The answer to the request goes to an alias that nobody reads: the end of the server says it all.
-    unread = Alias(machine.node, 0, machine.creation)
+    unread = Alias(NO_NODE, 0, machine.creation)
+    ref = machine.new_ref()
+    message = ("system", (record.pid, unread), ("terminate", copied(reason)))
     try:
-        machine.deliver(target, ("system", (record.pid, unread), ("terminate", copied(reason))))
+        if isinstance(target, ProcessRecord):
+            machine.monitor(record, target, None, ref=ref)
+            machine.deliver(target, message)
+        else:
+            machine.transport.monitor(record, ref, target)
+            machine.transport.send(record.pid, target, message)
         down = await take_reply(record, ref, 0, deadline)
     finally:
         demonitor(ref, flush=True)
     if down is None:
         raise CallTimeout(("timeout", exited_in))
     if down.reason != reason:
-        raise Exit((down.reason, exited_in))
+        why = down.reason if isinstance(target, ProcessRecord) else gen.why_unreachable(target, down.reason)
+        raise Exit((why, exited_in))

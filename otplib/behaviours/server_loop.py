@@ -21,11 +21,12 @@ from otplib.core.copying import copied
 from otplib.core.errors import CopyError, Exit
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import ExitMessage, StackEntry, capture, is_quiet, stack_of
-from otplib.core.terms import Global, Via
+from otplib.core.terms import Atom, Global, Via
 from otplib.process import receive
 from otplib.vm.errors import Hibernated, Killed
 from otplib.vm.inspecting import stack_of_process
 from otplib.vm.shell import current_record
+from otplib.vm.transport import is_far
 from otplib.vm.waiting import deadline_after
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ _PASSING = (Killed, GeneratorExit, Hibernated)
 
 #: Stands for a time-out: sleep without a coroutine until a message comes.
 _HIBERNATE: Final = -1.0
+
+
+#: As atoms, for a BEAM may ask.
+_OK, _ERROR = Atom("ok"), Atom("error")
+#: System requests whose answer is a value, also if that is None; OTP answers the others with a bare `ok`.
+_ASKING = frozenset(("get_state", "replace_state", "get_status", "statistics"))
 
 
 class ServerEnd(BaseException):
@@ -282,18 +289,19 @@ class ServerLoop:
         word = request[0] if type(request) is tuple else request
         if word == "terminate":
             self.last_message = []
-            reply(caller, "ok")
+            reply(caller, _OK)
             raise ServerEnd(request[1])
         try:
-            answer = ("ok", await self._ask(word, request))
+            value = await self._ask(word, request)
+            answer: Any = _OK if value is None and word not in _ASKING else (_OK, value)
         except _PASSING:
             raise
         except BaseException as error:  # told to whoever asked: the server is none the worse for it
-            answer = ("error", capture(error, str).exception)
+            answer = (_ERROR, capture(error, str).exception)
         try:
             reply(caller, answer)
         except CopyError as error:  # a state may hold what no other process can have
-            reply(caller, ("error", CopyError(str(error))))
+            reply(caller, (_ERROR, CopyError(str(error))))
 
     async def _ask(self, word: Any, request: Any) -> Any:
         if word == "get_state":
@@ -393,7 +401,7 @@ class ServerLoop:
 def _name_of(machine: Any, caller: Caller | None) -> str | None:
     if caller is None:
         return None
-    record = machine.table.get(caller[0].id)
+    record = machine.find(caller[0])
     return reports.describe_process(caller[0], record.name if record is not None else None)
 
 
@@ -401,7 +409,7 @@ def _describe_client(machine: Any, caller: Caller | None) -> str | None:
     name = _name_of(machine, caller)
     if caller is None or name is None:
         return None
-    if caller[0].node != machine.node:
+    if is_far(caller[0]):
         return reports.client_line(name, None)
     record = machine.table.get(caller[0].id)
     if not machine.alive(record):

@@ -17,10 +17,16 @@ TIMEOUT = 5.0
 
 
 async def _ask(verb: str, server: Server, request: Any, timeout: float | None, *shown: Any) -> Any:
-    word, value = await gen.call("system", server, request, timeout, ("system", verb, [server, *shown]))
-    if word == "error":
-        raise value
-    return value
+    answer = await gen.call("system", server, request, timeout, ("system", verb, [server, *shown]))
+    match answer:
+        case "ok":
+            return None
+        case ("ok", value):
+            return value
+        case ("error", BaseException() as error):
+            raise error
+        case _:  # a BEAM's own, such as its status
+            return answer
 
 
 async def get_state(server: Server, timeout: float | None = TIMEOUT) -> Any:

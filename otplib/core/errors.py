@@ -13,7 +13,9 @@
         ├── MachineError          (RuntimeError)  no machine can do this here, or the machine is stopped
         ├── NodeError                          distribution: wrong state, wrong name
         ├── DecodeError           (ValueError) bad bytes from the wire
-        └── RpcError              .reason      what Elixir puts into {:badrpc, reason}
+        ├── RpcError              .reason      what Elixir puts into {:badrpc, reason}
+        ├── RemoteError           .reason      what `:erpc.call` raises
+        └── Thrown                .value       what a function on a BEAM has thrown
     BaseException
     └── Exit                      .reason      ends the process that raises it
         └── CallTimeout           (TimeoutError)  a call that nobody answered in time
@@ -104,6 +106,26 @@ class RpcError(OtplibError):
     def __init__(self, reason: Any) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class RemoteError(OtplibError):
+    """A call by `erpc` failed; `reason` is `("erpc", "noconnection")`, `("erpc", "timeout")`, or
+    `("exception", reason, stacktrace)`."""
+
+    def __init__(self, reason: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return format_exit(self.reason)
+
+
+class Thrown(OtplibError):
+    """A value that a function on a BEAM has thrown, and `erpc` brings home."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
 
 
 class Exit(BaseException):

@@ -60,6 +60,14 @@ class _Value:
 
     __slots__ = ()
 
+    home: str
+    creation: int
+
+    @property
+    def node(self) -> str:
+        """The name of the node it belongs to; `"nonode@nohost"` while that is none. Mirrors `node/1`."""
+        return node_names.get(self.creation, NO_NODE) if self.home == NO_NODE else self.home
+
     def __copy__(self) -> Any:
         return self
 
@@ -67,11 +75,15 @@ class _Value:
         return self
 
 
+#: What the machines of this interpreter are called as nodes, by their creation. A node's start and stop change it.
+node_names: dict[int, str] = {}
+
+
 class Pid(_Value):
     """The identity of a process: node, number, serial and the node's creation.
 
-    Pids are compared and ordered by value and are never reused while a machine lives.
-    `node` is `"nonode@nohost"` on a machine that is no node.
+    Pids are compared and ordered by value and are never reused while a machine lives. One that was made here keeps
+    no name of a node, so it stays the same when its machine becomes a node, or another one: `node` looks the name up.
 
     Example:
         >>> Pid("nonode@nohost", 112, 0, 1)
@@ -80,21 +92,22 @@ class Pid(_Value):
         #PID<foo@host.112.0>
     """
 
-    __slots__ = ("creation", "id", "node", "serial")
+    __slots__ = ("creation", "home", "id", "serial")
 
-    node: str
+    #: `"nonode@nohost"` for what was made in this interpreter, else the name of the node it was made on.
+    home: str
     id: int
     serial: int
     creation: int
 
     def __init__(self, node: str, id: int, serial: int, creation: int) -> None:
-        self.node = node
+        self.home = node
         self.id = id
         self.serial = serial
         self.creation = creation
 
     def _key(self) -> tuple[str, int, int, int]:
-        return (self.node, self.serial, self.id, self.creation)
+        return (self.home, self.serial, self.id, self.creation)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -104,7 +117,7 @@ class Pid(_Value):
             and self.id == other.id
             and self.creation == other.creation
             and self.serial == other.serial
-            and self.node == other.node
+            and self.home == other.home
         )
 
     def __hash__(self) -> int:
@@ -114,15 +127,11 @@ class Pid(_Value):
         return self._key() < other._key() if isinstance(other, Pid) else NotImplemented
 
     def __repr__(self) -> str:
-        where = "0" if self.node in _here else self.node
+        where = "0" if self.home == NO_NODE else self.home
         return f"#PID<{where}.{self.id}.{self.serial}>"
 
     def __reduce__(self) -> tuple[type[Pid], tuple[str, int, int, int]]:
-        return Pid, (self.node, self.id, self.serial, self.creation)
-
-
-#: Names by which this interpreter's machines are known; their pids print as `<0.x.y>`. The node layer adds to it.
-_here: set[str] = {NO_NODE}
+        return Pid, (self.home, self.id, self.serial, self.creation)
 
 
 class Ref(_Value):
@@ -133,14 +142,15 @@ class Ref(_Value):
         #Reference<0.1.7>
     """
 
-    __slots__ = ("creation", "id", "node")
+    __slots__ = ("creation", "home", "id")
 
-    node: str
+    #: As a pid's.
+    home: str
     id: int
     creation: int
 
     def __init__(self, node: str, id: int, creation: int) -> None:
-        self.node = node
+        self.home = node
         self.id = id
         self.creation = creation
 
@@ -151,7 +161,7 @@ class Ref(_Value):
             isinstance(other, Ref)
             and self.id == other.id
             and self.creation == other.creation
-            and self.node == other.node
+            and self.home == other.home
         )
 
     def __hash__(self) -> int:
@@ -160,14 +170,14 @@ class Ref(_Value):
     def __lt__(self, other: Ref) -> bool:
         if not isinstance(other, Ref):
             return NotImplemented
-        return (self.node, self.creation, self.id) < (other.node, other.creation, other.id)
+        return (self.home, self.creation, self.id) < (other.home, other.creation, other.id)
 
     def __repr__(self) -> str:
-        where = "0" if self.node in _here else self.node
+        where = "0" if self.home == NO_NODE else self.home
         return f"#Reference<{where}.{self.creation}.{self.id}>"
 
     def __reduce__(self) -> tuple[type[Ref], tuple[str, int, int]]:
-        return Ref, (self.node, self.id, self.creation)
+        return Ref, (self.home, self.id, self.creation)
 
 
 class Global(NamedTuple):

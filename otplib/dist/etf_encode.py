@@ -106,8 +106,7 @@ class Encoder:
             bool: lambda flag: b"w\4true" if flag else b"w\5false",
             _End: lambda end: _NIL,
             float: self._write_float,
-            bytes: self._write_bytes,
-            memoryview: lambda view: self._write_bytes(view.tobytes()),
+            memoryview: lambda view: self._head_of_bytes(view.nbytes) + view.tobytes(),
             Pid: self._write_pid,
             Ref: self._write_ref,
             Port: _write_port,
@@ -129,13 +128,21 @@ class Encoder:
         Raises:
             CopyError: (a `TypeError`) it holds something that cannot be sent; the text names the place.
         """
+        return b"".join(self.pieces(term))
+
+    def pieces(self, term: Any) -> list[bytes]:
+        """Write a term in pieces, as `:erlang.term_to_iovec/1`: a large binary is itself, not a copy, among them.
+
+        Raises:
+            CopyError: as `encode`.
+        """
         out = [_VERSION]
         try:
             self._write(term, out)
         except _Unsendable as failure:
             place = _find_place(term, failure.item)
             raise CopyError(f"cannot send {place} to another node: {failure}") from failure.__cause__
-        return b"".join(out)
+        return out
 
     def _write(self, term: Any, out: list[bytes]) -> None:
         append, writers, atoms = out.append, self._writers, _ATOMS
@@ -181,6 +188,9 @@ class Encoder:
                         break
                     else:
                         append(_NIL)
+                elif kind is bytes:
+                    append(self._head_of_bytes(len(item)))
+                    append(item)
                 elif (writer := writers.get(kind)) is not None:
                     append(writer(item))
                 elif (inner := self._open_other(item, out)) is not None:
@@ -246,15 +256,13 @@ class Encoder:
             raise _Unsendable(value, f"the float {value!r}, which no BEAM has")
         return _float(tags.NEW_FLOAT, value)
 
-    def _write_bytes(self, data: bytes) -> bytes:
-        if self.python_peer and data:
-            return _bits_checked(data, tags.BITS_OF_BYTES)
-        if self.python_peer:
-            return _bits(tags.BIT_BINARY, 0, 0)
-        return _sized_checked(tags.BINARY, len(data)) + data
+    def _head_of_bytes(self, size: int) -> bytes:
+        if not self.python_peer:
+            return _sized_checked(tags.BINARY, size)
+        return _bits_head(size, tags.BITS_OF_BYTES if size else 0)
 
     def _write_pid(self, pid: Pid) -> bytes:
-        node, creation = pid.node, pid.creation
+        node, creation = pid.home, pid.creation
         here = self.here
         if here is not None and node == NO_NODE and creation == here.machine_creation:
             node, creation = here.node, here.creation
@@ -264,7 +272,7 @@ class Encoder:
             raise _Unsendable(pid, f"a pid with numbers of more than 32 bits: {pid!r}") from None
 
     def _write_ref(self, ref: Ref) -> bytes:
-        node, creation, number = ref.node, ref.creation, ref.id
+        node, creation, number = ref.home, ref.creation, ref.id
         here = self.here
         if here is not None and node == NO_NODE and creation == here.machine_creation:
             node, creation = here.node, here.creation
@@ -284,10 +292,14 @@ def _sized_checked(tag: int, size: int) -> bytes:
     return _sized(tag, size)
 
 
-def _bits_checked(data: bytes, bits: int) -> bytes:
-    if len(data) > tags.MAX_SIZE:
+def _bits_head(size: int, bits: int) -> bytes:
+    if size > tags.MAX_SIZE:
         raise _Unsendable(_NOWHERE, f"it is larger than {tags.MAX_SIZE} bytes")
-    return _bits(tags.BIT_BINARY, len(data), bits) + data
+    return _bits(tags.BIT_BINARY, size, bits)
+
+
+def _bits_checked(data: bytes, bits: int) -> bytes:
+    return _bits_head(len(data), bits) + data
 
 
 def _write_int(value: int) -> bytes:

@@ -210,7 +210,7 @@ class Bridge:
             return None
         with self._lock:
             leader = self._leaders.get(request)
-            if leader is None or leader not in machine.leader_writers:
+            if leader is None or leader not in machine.leaders.writers:
                 leader = start_leader(machine, output.CellWriter(self.streams, parent))
                 self._leaders[request] = leader
             return leader
@@ -219,7 +219,7 @@ class Bridge:
         """End the leaders of old cells that no process has any more. Those of the newest cells stay."""
         machine = self.machine
         assert machine is not None
-        used = {record.leader for record in list(machine.table.values())}
+        used = {record.leader for record in list(machine.table.values())} | machine.leaders.abroad
         with self._lock:
             for request, leader in list(self._leaders.items())[: -MANY_LEADERS // 2]:
                 if leader not in used:

@@ -19,6 +19,7 @@ from otplib.core.inspection import inspect_term
 from otplib.core.reasons import StackEntry, format_exit, stack_of
 from otplib.vm.context import running_record
 from otplib.vm.output import write_plain
+from otplib.vm.transport import is_far
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,11 +83,11 @@ def parent_of(machine: Machine, leader: Pid | None) -> Parent | None:
     seen: set[Pid] = set()
     while leader is not None and leader not in seen:
         seen.add(leader)
-        writer = machine.leader_writers.get(leader)
+        writer = machine.leaders.writers.get(leader)
         if writer is not None:
             parent: Parent | None = getattr(writer, "parent", None)
             return parent
-        record = machine.table.get(leader.id)
+        record = machine.table.get(leader.id) if not is_far(leader) else None
         leader = record.leader if record is not None else None
     return None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from otplib.core.errors import NoSuchNameError
-from otplib.core.terms import Global, Pid, Ref, Via
+from otplib.core.terms import NO_NODE, Global, Pid, Ref, Via
 from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord
+from otplib.vm.transport import Far, is_far
 
 Name = str | Global | Via
 Destination = Pid | str | tuple[str, str] | Ref | Global | Via
@@ -16,36 +17,40 @@ Destination = Pid | str | tuple[str, str] | Ref | Global | Via
 RESERVED: Final = frozenset({"", "nil", "true", "false", "undefined"})
 
 
-def resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | None:
-    """Give the process a destination means; None for one that is dead or far away.
+def resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | Far | None:
+    """Give the process a destination means, its address if that is on another node, None for the dead.
 
     Raises:
         NoSuchNameError: nobody has this name.
         TypeError: no destination.
     """
+    if isinstance(dest, Pid):
+        return dest if is_far(dest) else machine.find(dest)
     if isinstance(dest, Ref):
-        return machine.aliases.take(dest)
+        return machine.aliases.take(dest) if dest.home == NO_NODE else dest
     if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
         if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
-            return machine.names.get(dest[0]) if dest[1] == machine.node else None
+            return machine.names.get(dest[0]) if dest[1] == machine.node else dest
     elif isinstance(dest, str | Global | Via):
-        record = find_named(machine, dest)
-        if record is None:
+        found = find_named(machine, dest)
+        if found is None:
             raise NoSuchNameError(f"send to {dest!r}: no process has registered this name")
-        return record
+        return found
     raise TypeError(
         f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
     )
 
 
-def find_named(machine: Machine, name: Name) -> ProcessRecord | None:
-    """Give the process that has a name, None if nobody has."""
+def find_named(machine: Machine, name: Name) -> ProcessRecord | Pid | None:
+    """Give the process that has a name, its pid if it is on another node, None if nobody has it."""
     if isinstance(name, str):
         return machine.names.get(name)
     if isinstance(name, Global):
         return machine.global_names.find(name.term)
     found = registry_of(name).whereis_name(name.key)
-    return machine.find(found) if found is not None else None
+    if found is None or is_far(found):
+        return found  # type: ignore[no-any-return]  # whatever a registry of the user's gives
+    return machine.find(found)
 
 
 def registry_of(name: Via) -> Any:
@@ -64,6 +69,14 @@ def check_pid(value: Any, what: str) -> Pid:
         hint = "; look a name up with process.whereis(name)" if isinstance(value, str) else ""
         raise TypeError(f"{what} takes a pid, got {value!r}{hint}")
     return value
+
+
+def check_own_pid(value: Any, what: str) -> Pid:
+    """Refuse what is no pid of this node: only its own processes can be looked into (row y17)."""
+    pid = check_pid(value, what)
+    if is_far(pid):
+        raise ValueError(f"{what} takes a pid of this node, and {pid!r} is on {pid.node}: ask there, by rpc.call")
+    return pid
 
 
 def check_name(name: Any) -> None:

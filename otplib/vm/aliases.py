@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otplib.core.delivery import copied_reason
 from otplib.core.reasons import Down
-from otplib.core.terms import Pid, Ref
+from otplib.core.terms import NO_NODE, Pid, Ref
 from otplib.vm.process_record import ProcessRecord, Status
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Aliases:
     def new(self, record: ProcessRecord) -> Alias:
         """Give a fresh reference that messages to `record` may be sent to."""
         machine = self._machine
-        alias = Alias(machine.node, machine.next_ref(), machine.creation)
+        alias = Alias(NO_NODE, machine.next_ref(), machine.creation)
         self._holders[alias.id] = record
         if record.aliases is None:
             record.aliases = set()
@@ -75,7 +75,12 @@ class Aliases:
             return None
         if type(alias) is CallTag:
             return self._holders.pop(alias.id, None)
-        return self._holders.get(alias.id) if type(alias) is Alias else None
+        record = self._holders.get(alias.id)
+        if type(alias) is Alias or record is None:
+            return record
+        # A plain reference: an alias that has been to another node and back.
+        lasting = record.aliases is not None and alias in record.aliases
+        return record if lasting else self._holders.pop(alias.id, None)
 
     def open_call(self, record: ProcessRecord, target: ProcessRecord) -> CallTag:
         """Make an alias of the caller that is a monitor of the server too: all that a call needs, without the lock.
@@ -85,7 +90,7 @@ class Aliases:
         away first does.
         """
         machine = self._machine
-        tag = CallTag(machine.node, machine.next_ref(), machine.creation)
+        tag = CallTag(NO_NODE, machine.next_ref(), machine.creation)
         self._holders[tag.id] = record
         watchers = target.watchers
         if watchers is None:
@@ -100,7 +105,18 @@ class Aliases:
             self.report_broken(tag, target.pid, "noproc")
         return tag
 
-    def report_broken(self, tag: Ref, server: Pid, reason: Any) -> None:
+    def new_call(self, record: ProcessRecord) -> CallTag:
+        """Make the tag of a question to another node; whoever asks sees to the watch over the server."""
+        machine = self._machine
+        tag = CallTag(NO_NODE, machine.next_ref(), machine.creation)
+        self._holders[tag.id] = record
+        return tag
+
+    def close(self, tag: Ref) -> bool:
+        """Take the tag of a call back; False if an answer has come, or is on its way."""
+        return self._holders.pop(tag.id, None) is not None
+
+    def report_broken(self, tag: Ref, server: Pid | tuple[str, str], reason: Any) -> None:
         """Tell a caller that its server is dead, unless it has its answer or has given up."""
         caller = self._holders.pop(tag.id, None)
         if caller is not None:
@@ -108,7 +124,7 @@ class Aliases:
 
     def close_call(self, target: ProcessRecord, tag: CallTag) -> bool:
         """Undo `open_call`: a late answer is dropped from now on. False if one has come, or is on its way."""
-        unanswered = self._holders.pop(tag.id, None) is not None
+        unanswered = self.close(tag)
         watchers = target.watchers
         if watchers is not None:
             watchers.pop(tag, None)

@@ -69,6 +69,7 @@ class BlockingThreads:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards `_idle`
         self._idle: list[_Worker] = []
+        self._dismissed = False
 
     def submit(self, completion: Completion, fn: Callable[[], Any]) -> None:
         """Run `fn` on a thread of its own."""
@@ -85,6 +86,17 @@ class BlockingThreads:
         """Hear that a worker has nothing to do."""
         with self._lock:
             self._idle.append(worker)
+            dismissed = self._dismissed
+        if dismissed:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """Send all workers home, those that are busy when they are done."""
+        with self._lock:
+            self._dismissed = True
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.go()
 
     def leave(self, worker: _Worker) -> bool:
         """Let a worker go, unless it has just been given work."""
@@ -101,13 +113,21 @@ class _Worker:
         self._bell = allocate_lock()
         self._bell.acquire()
         self._job: tuple[Completion, Callable[[], Any]] | None = None
+        self._dismissed = False
 
     def give(self, completion: Completion, fn: Callable[[], Any]) -> None:
         self._job = (completion, fn)
         self._bell.release()
 
+    def go(self) -> None:
+        """Go home. For one that has no work and can be given none."""
+        self._dismissed = True
+        self._bell.release()
+
     def work(self) -> None:
         while self._bell.acquire(timeout=IDLE_SECONDS) or not self._threads.leave(self):
+            if self._dismissed:
+                return
             if self._job is None:
                 continue
             (completion, fn), self._job = self._job, None
@@ -252,7 +272,10 @@ def _as_process(record: ProcessRecord, awaitable: Awaitable[Any]) -> Generator[A
 
 def blocking_threads(machine: Machine) -> BlockingThreads:
     """Give a machine's threads for blocking calls."""
-    found: BlockingThreads = machine.services.setdefault("blocking", BlockingThreads())
+    found: BlockingThreads | None = machine.services.get("blocking")
+    if found is None:
+        found = machine.services.setdefault("blocking", BlockingThreads())
+        machine.at_stop.append(found.dismiss)
     return found
 
 

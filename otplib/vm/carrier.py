@@ -24,7 +24,7 @@ import threading
 from _thread import allocate_lock
 from contextvars import Context
 from types import CoroutineType, FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from otplib.vm.errors import Killed
 from otplib.vm.output import write_output
@@ -59,6 +59,13 @@ _LOOK: Any = _Look()
 Remains = tuple["CoroutineType[Any, Any, Any] | None", Context | None]
 
 
+class Flushable(Protocol):
+    """What gathers output until it is told to send it."""
+
+    def flush(self) -> None:
+        """Send what can be sent now; never blocks."""
+
+
 class Carrier:
     """What one thread carries."""
 
@@ -77,6 +84,8 @@ class Carrier:
         self.steps = 0
         #: Unfinished lines of output, by stream.
         self.partial: dict[str, str] | None = None
+        #: What steps have written to other nodes and the holder of the role is to flush (see `dist.wire`).
+        self.promises: list[Flushable] = []
         #: Released to wake it: a spare one to take the role or to end, an idle holder of the role to work.
         self.bell = allocate_lock()
         self.bell.acquire()
@@ -147,6 +156,12 @@ class Carrier:
             self.remains = record.coro, record.context
             self.wanted = True
             return True
+
+    def keep_promises(self) -> None:
+        """Send on their way what the last steps have written to other nodes. On any thread."""
+        promises, self.promises = self.promises, []
+        for one in promises:
+            one.flush()
 
     def flush_output(self, record: ProcessRecord) -> Exception | None:
         """Write the unfinished lines of a step that is over; gives what went wrong, as it must not end the thread."""

@@ -9,6 +9,7 @@ from otplib.vm.addressing import resolve_destination
 from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
+from otplib.vm.transport import Far, is_far
 from otplib.vm.waiting import deadline_after
 
 
@@ -31,20 +32,25 @@ def set_timer(ref: Ref, dest: Any, message: Any, seconds: float) -> Ref:
     when = deadline_after(record, seconds)
     if when is None:
         raise ValueError(f"expected the seconds after which to send, got {seconds!r}")
+    if isinstance(dest, Pid) and is_far(dest):
+        raise ValueError(f"a timer sends to processes of its own node, and {dest!r} is on {dest.node}")
     target = machine.find(dest) if isinstance(dest, Pid) else None
     if isinstance(dest, Pid) and target is None:
         return ref
+    sender = record.pid
 
     def deliver() -> None:
         receiver = target if target is not None else _find_later(machine, dest)
-        if receiver is not None:
+        if isinstance(receiver, ProcessRecord):
             machine.deliver(receiver, message)
+        elif receiver is not None:
+            machine.transport.send(sender, receiver, message)
 
     machine.user_timers.add(ref, when, target, deliver)
     return ref
 
 
-def _find_later(machine: Machine, dest: Any) -> ProcessRecord | None:
+def _find_later(machine: Machine, dest: Any) -> ProcessRecord | Far | None:
     try:
         return resolve_destination(machine, dest)
     except Exception:  # nobody has the name; or a registry failed, which the scheduler's thread must survive

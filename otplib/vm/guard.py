@@ -7,12 +7,16 @@ lie in the mailbox for ever. Only processes with a limit, or with a leader of th
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from otplib.core.mailbox import Mailbox
-from otplib.core.terms import Ref
+from otplib.core.terms import NO_NODE, Ref
 
 log = logging.getLogger("otplib")
+
+
+#: Set in the number of every output tag: one that has been to another node and back is a plain reference.
+OUTPUT_BIT: Final = 1 << 62
 
 
 class OutputTag(Ref):
@@ -28,7 +32,7 @@ class GuardedMailbox(Mailbox):
 
     def append(self, message: Any) -> None:
         """Take a message in, unless it is an answer nobody waits for."""
-        if type(message) is tuple and len(message) == 3 and message[0] == "io_reply" and type(message[1]) is OutputTag:
+        if type(message) is tuple and len(message) == 3 and message[0] == "io_reply" and _is_output_tag(message[1]):
             return
         super().append(message)
         self.check_limit()
@@ -40,3 +44,7 @@ class GuardedMailbox(Mailbox):
         if limit is not None and owner.doom is None and self.count() > limit:
             log.error("Process %r killed: its mailbox grew past max_mailbox=%d messages", owner.pid, limit)
             owner.machine.doom(owner, "killed")
+
+
+def _is_output_tag(tag: Any) -> bool:
+    return isinstance(tag, Ref) and tag.home == NO_NODE and tag.id & OUTPUT_BIT != 0

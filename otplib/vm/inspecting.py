@@ -8,6 +8,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from otplib.core.reasons import StackEntry
+from otplib.core.terms import Pid, Ref
 from otplib.vm.process_record import ProcessRecord, Status
 
 if TYPE_CHECKING:
@@ -87,13 +88,21 @@ def _memory(record: ProcessRecord) -> int:
 def _monitors(machine: Machine, record: ProcessRecord) -> list[Any]:
     with machine.lock:
         targets = list((record.monitors or {}).items())
-    found = [(target, (target.watchers or {}).get(ref)) for ref, target in targets]
-    return [known[1] if isinstance(known, tuple) and known[1] is not None else target.pid for target, known in found]
+    return [_shown_target(ref, target) for ref, target in targets]
+
+
+def _shown_target(ref: Ref, target: Any) -> Any:
+    """Give what a monitor watches as it was named: a pid, or `(name, node)`."""
+    if not isinstance(target, ProcessRecord):
+        return target  # on another node
+    known = (target.watchers or {}).get(ref)
+    return known[1] if isinstance(known, tuple) and known[1] is not None else target.pid
 
 
 def _watchers(machine: Machine, record: ProcessRecord) -> list[Any]:
     watchers = list((record.watchers or {}).values())
-    return [watcher[0].pid if isinstance(watcher, tuple) else watcher.pid for watcher in watchers]
+    found = [watcher[0] if isinstance(watcher, tuple) else watcher for watcher in watchers]
+    return [one if isinstance(one, Pid) else one.pid for one in found]
 
 
 def _queue_length(record: ProcessRecord) -> int:
@@ -115,7 +124,7 @@ ITEMS: dict[str, Callable[[Machine, ProcessRecord], Any]] = {
     "dictionary": lambda machine, record: dict(record.dictionary or {}),
     "trap_exit": lambda machine, record: record.trapping,
     "priority": lambda machine, record: record.priority,
-    "group_leader": lambda machine, record: machine.leader_of(record),
+    "group_leader": lambda machine, record: machine.leaders.of(record),
     "memory": lambda machine, record: _memory(record),
     "reductions": lambda machine, record: record.reductions,
     "suspending": lambda machine, record: machine.suspensions.of(record),

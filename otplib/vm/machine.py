@@ -23,8 +23,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from otplib.core.delivery import Effect, copied_reason, effect_of
 from otplib.core.errors import MachineError, NameTakenError, NoProcessError, SystemLimitError
@@ -36,11 +36,13 @@ from otplib.vm.aliases import Aliases
 from otplib.vm.collector import FEW, MANY, crowd, disperse
 from otplib.vm.context import own_decimal, runtime
 from otplib.vm.global_names import GlobalNames
-from otplib.vm.guard import GuardedMailbox, OutputTag
-from otplib.vm.hooks import Hooks, Writer
+from otplib.vm.guard import OUTPUT_BIT, GuardedMailbox, OutputTag
+from otplib.vm.hooks import Hooks
+from otplib.vm.leaders import Leaders
 from otplib.vm.process_record import ProcessRecord, Status
 from otplib.vm.scheduler import Scheduler
 from otplib.vm.suspensions import Suspensions
+from otplib.vm.transport import NoTransport, Transport, is_far, is_far_process
 from otplib.vm.user_timers import UserTimers
 
 if TYPE_CHECKING:
@@ -62,9 +64,6 @@ class Machine:
         clock: gives seconds that never go back.
     """
 
-    #: What a default group leader runs; the floor above sets it.
-    leader_body: ClassVar[Callable[[Writer | None], Any] | None] = None
-
     def __init__(
         self,
         *,
@@ -73,6 +72,7 @@ class Machine:
         scheduler: Callable[[Machine], Scheduler] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        #: What this machine is called as a node.
         self.node = NO_NODE
         #: Tells this machine's pids and references from those of any other; random, as OTP's.
         self.creation = random.SystemRandom().randrange(4, 2**32)
@@ -87,11 +87,10 @@ class Machine:
         self.timers = TimerHeap()
         self.queue: deque[ProcessRecord] = deque()
         self.hooks = Hooks()
-        #: The leader that writes to `sys.stdout`; None until something asks for it.
-        self.default_leader_pid: Pid | None = None
-        #: What built-in leaders write with, by leader: their output needs no message.
-        self.leader_writers: dict[Pid, Writer] = {}
+        self.leaders = Leaders(self)
         self.global_names = GlobalNames(self.lock)
+        #: What reaches other nodes.
+        self.transport: Transport = NoTransport(self)
         self.user_timers = UserTimers(self)
         self.suspensions = Suspensions(self)
         self.stopped = False
@@ -129,8 +128,12 @@ class Machine:
         monitor: bool = False,
         on_exit: Callable[[Any, Any], None] | None = None,
         limit: int | None = None,
+        bind: Callable[[ProcessRecord], None] | None = None,
     ) -> tuple[ProcessRecord, Ref | None]:
-        """Make a process that runs `fn(*args, **kwargs)`; gives its record and the monitor, if one was asked for."""
+        """Make a process that runs `fn(*args, **kwargs)`; gives its record and the monitor, if one was asked for.
+
+        `bind` is called with the record before the process can run.
+        """
         population = len(self.table)
         if population >= MANY and not self.crowded:
             crowd(self)
@@ -141,9 +144,9 @@ class Machine:
             )
         if self.stopped:
             raise MachineError("this machine has been stopped: spawn on another one")
-        record = ProcessRecord(self, Pid(self.node, next(self._numbers), 0, self.creation), parent, parent.leader)
+        record = ProcessRecord(self, Pid(NO_NODE, next(self._numbers), 0, self.creation), parent, parent.leader)
         if record.leader is None:
-            record.leader = self.leader_of(parent)
+            record.leader = self.leaders.of(parent)
         record.start = (fn, args, kwargs)
         record.initial = fn
         record.on_exit = on_exit
@@ -152,7 +155,7 @@ class Machine:
             own_decimal(context)
         if self.hooks.prepare_context is not None:
             self.hooks.prepare_context(record, context)
-        if limit is not None or not self.is_built_in(record.leader):
+        if limit is not None or not self.leaders.is_built_in(record.leader):
             self.guard(record, limit)
         ref = None
         self.table[record.pid.id] = record
@@ -160,6 +163,8 @@ class Machine:
             self.link(parent, record)
         if monitor:
             ref = self.monitor(parent, record, None)
+        if bind is not None:
+            bind(record)
         self.enqueue(record)
         return record, ref
 
@@ -170,56 +175,22 @@ class Machine:
         mailbox.owner = record
         mailbox.__class__ = GuardedMailbox
 
-    def leader_of(self, record: ProcessRecord) -> Pid | None:
-        """Give the group leader of a process; a shell's is asked of the host each time."""
-        if record.leader is not None:
-            return record.leader
-        ask = self.hooks.leader_for_shell
-        found = ask() if ask is not None else None
-        return found if found is not None else self.default_leader()
-
-    def default_leader(self) -> Pid | None:
-        """Give the leader that writes to `sys.stdout`, made when it is first needed."""
-        if self.default_leader_pid is None and Machine.leader_body is not None:
-            made = self.start_leader(Machine.leader_body, None)
-            with self.lock:  # two threads may spawn their first process at once
-                self.default_leader_pid = self.default_leader_pid or made
-            if made != self.default_leader_pid and (second := self.find(made)) is not None:
-                self.doom(second, "normal")
-        return self.default_leader_pid
-
-    def is_built_in(self, leader: Pid | None) -> bool:
-        """Tell whether output for this leader is a plain call and not a message."""
-        return leader is None or leader is self.default_leader_pid or leader in self.leader_writers
-
-    def start_leader(self, body: Callable[[Writer | None], Any], writer: Writer | None) -> Pid:
-        """Make a process without parent or leader that serves output requests."""
-        record = ProcessRecord(self, Pid(self.node, next(self._numbers), 0, self.creation), None, None)
-        record.start = (body, (writer,), {})
-        record.initial = body
-        record.context = Context()
-        if writer is not None:
-            self.leader_writers[record.pid] = writer
-        self.table[record.pid.id] = record
-        self.enqueue(record)
-        return record.pid
-
     def new_pid(self) -> Pid:
         """Give a pid nobody has had."""
-        return Pid(self.node, next(self._numbers), 0, self.creation)
+        return Pid(NO_NODE, next(self._numbers), 0, self.creation)
 
     def new_ref(self) -> Ref:
         """Give a reference nobody has had."""
-        return Ref(self.node, self.next_ref(), self.creation)
+        return Ref(NO_NODE, self.next_ref(), self.creation)
 
     def new_output_tag(self) -> OutputTag:
         """Give the `reply_as` of an output request that nobody waits for."""
-        return OutputTag(self.node, self.next_ref(), self.creation)
+        return OutputTag(NO_NODE, OUTPUT_BIT | self.next_ref(), self.creation)
 
     # ---- looking up ------------------------------------------------------------------------------------------
 
     def find(self, pid: Pid) -> ProcessRecord | None:
-        """Give the record of a living local process.
+        """Give the record of a living local process; None for the dead and the far.
 
         Raises:
             MachineError: the pid is of a machine that has stopped, or of another one in this interpreter.
@@ -227,7 +198,7 @@ class Machine:
         record = self.table.get(pid.id)
         if record is not None and (record.pid is pid or record.pid == pid):
             return record
-        if pid.creation != self.creation and pid.node == self.node:
+        if pid.creation != self.creation and pid.home == NO_NODE:
             raise MachineError(
                 f"{pid!r} belongs to a machine that has stopped or to another one, and means nobody here: "
                 "use the pid of a process that was spawned on this machine"
@@ -374,15 +345,23 @@ class Machine:
                 self.user_timers.forget(record)
         if self.suspensions.held:
             self.suspensions.release(record)
-        if self.leader_writers:
-            self.leader_writers.pop(record.pid, None)
+        if self.leaders.writers:
+            self.leaders.writers.pop(record.pid, None)
         for ref, target in monitors.items() if monitors else ():
-            self._forget_watcher(ref, target)
+            self._forget_watcher(record.pid, ref, target)
         for peer in links or ():
-            self._break_link(record.pid, peer, reason)
+            if is_far(peer):
+                self.transport.break_link(record.pid, peer, reason)
+            else:
+                self.break_link(record.pid, peer, reason)
         for ref, watcher in list(watchers.items()) if watchers else ():
             if type(watcher) is tuple:
-                self._report_down(ref, watcher[0], record.pid if watcher[1] is None else watcher[1], reason)
+                what = record.pid if watcher[1] is None else watcher[1]
+                far_or_here = watcher[0]
+                if isinstance(far_or_here, Pid):
+                    self.transport.report_down(ref, far_or_here, what, reason)
+                else:
+                    self.report_down(ref, far_or_here, what, reason)
             else:
                 self.aliases.report_broken(ref, record.pid, reason)
         if self.crowded and len(self.table) < FEW:
@@ -391,12 +370,16 @@ class Machine:
             record.on_exit(reason, result)
         del remains
 
-    def _forget_watcher(self, ref: Ref, target: Any) -> None:
+    def _forget_watcher(self, watcher: Pid, ref: Ref, target: Any) -> None:
+        if not isinstance(target, ProcessRecord):
+            self.transport.demonitor(watcher, ref, target)
+            return
         with self.lock:
-            if isinstance(target, ProcessRecord) and target.watchers is not None:
+            if target.watchers is not None:
                 target.watchers.pop(ref, None)
 
-    def _break_link(self, dead: Pid, peer: Pid, reason: Any) -> None:
+    def break_link(self, dead: Pid, peer: Pid, reason: Any) -> None:
+        """Let a process of ours hear of the end of one it is linked to, if it still is."""
         record = self.table.get(peer.id)
         if record is None:
             return
@@ -418,7 +401,8 @@ class Machine:
         elif effect is Effect.DEATH:
             self._carry_out_doom(record, why)
 
-    def _report_down(self, ref: Ref, watcher: ProcessRecord, what: Any, reason: Any) -> None:
+    def report_down(self, ref: Ref, watcher: ProcessRecord, what: Any, reason: Any) -> None:
+        """Let a process of ours hear of the end of one it monitors, if it still does."""
         message = Down("DOWN", ref, "process", what, copied_reason(reason))
         with self.lock:
             if watcher.monitors is None or watcher.monitors.pop(ref, None) is None:
@@ -431,6 +415,9 @@ class Machine:
     def link(self, record: ProcessRecord, other: ProcessRecord | None, pid: Pid | None = None) -> None:
         """Link two processes. To the dead: an exit message for one that traps, else `NoProcessError`."""
         if other is record:
+            return
+        if other is None and pid is not None and is_far(pid):
+            self.transport.link(record, pid)
             return
         with self.lock:
             if other is not None and self.alive(other):
@@ -451,6 +438,9 @@ class Machine:
 
     def unlink(self, record: ProcessRecord, pid: Pid) -> None:
         """Take a link away on both sides; unknown and dead pids are fine."""
+        if is_far(pid):
+            self.transport.unlink(record, pid)
+            return
         other = self.table.get(pid.id)
         with self.lock:
             if record.links is not None:
@@ -472,6 +462,9 @@ class Machine:
             ref = self.new_ref()
         if target is record:
             return ref
+        if target is None and is_far_process(self.node, far := pid if pid is not None else named):
+            self.transport.monitor(record, ref, far)
+            return ref
         with self.lock:
             # Doomed but not yet buried counts: whoever hears of a death finds the name free (row p32).
             if target is not None and target.state is not DEAD:
@@ -490,11 +483,10 @@ class Machine:
         """Stop watching; tells whether the monitor was still there."""
         with self.lock:
             target = record.monitors.pop(ref, None) if record.monitors is not None else None
-            if target is None:
-                return False
-            if target.watchers is not None:
-                target.watchers.pop(ref, None)
-            return True
+        if target is None:
+            return False
+        self._forget_watcher(record.pid, ref, target)
+        return True
 
     # ---- names -----------------------------------------------------------------------------------------------
 
@@ -581,6 +573,7 @@ class Machine:
         """Count as stopped in a forked child, where none of its threads is: nothing is told, nothing is waited for."""
         self.stopped = True
         self.lock = threading.RLock()
+        self.transport.abandon()
         self.scheduler.abandon()
 
 

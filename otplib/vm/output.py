@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from otplib.core.errors import LeaderError
 from otplib.vm.context import running_record, runtime
+from otplib.vm.transport import is_far
 
 if TYPE_CHECKING:
     from otplib.vm.machine import Machine
@@ -97,12 +98,18 @@ def write_output(machine: Machine, record: ProcessRecord, stream: str, text: str
         LeaderError: the leader is dead (row x09).
     """
     leader = record.leader
-    writer = machine.leader_writers.get(leader) if leader is not None else None
+    writer = machine.leaders.writers.get(leader) if leader is not None else None
     if writer is not None:
         writer.write(stream, text)
         return
+    if leader is not None and is_far(leader):
+        if not machine.transport.reaches(leader):  # row y16
+            raise LeaderError(f"cannot write: the node of {record.pid!r}'s group leader {leader!r} is gone")
+        tag = machine.new_output_tag()
+        machine.transport.send(record.pid, leader, ("io_request", record.pid, tag, ("put_chars", "unicode", text)))
+        return
     target = machine.find(leader) if leader is not None else None
-    if leader is None or leader == machine.default_leader_pid:
+    if leader is None or leader == machine.leaders.default_pid:
         write_plain(stream, text)
     elif target is None:
         raise LeaderError(f"cannot write: the group leader {leader!r} of {record.pid!r} is dead")

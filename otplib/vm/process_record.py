@@ -103,9 +103,9 @@ class ProcessRecord:
         self.links: dict[Pid, None] | None = None
         #: Monitors this process holds: ref -> what it watches. Guarded by the machine's lock.
         self.monitors: dict[Ref, Any] | None = None
-        #: Monitors others hold on it: ref -> (watcher, the name they used or None), guarded by the machine's lock; and
-        #: calls that wait for its answer: alias -> caller, one step of the interpreter each.
-        self.watchers: dict[Ref, tuple[ProcessRecord, Any] | ProcessRecord] | None = None
+        #: Monitors others hold on it: ref -> (watcher, or the pid of a far one; the name they used or None), guarded by
+        #: the machine's lock; and calls that wait for its answer: alias -> caller, one step of the interpreter each.
+        self.watchers: dict[Ref, tuple[ProcessRecord | Pid, Any] | ProcessRecord] | None = None
         self.aliases: set[Ref] | None = None
         self.name: str | None = None
         self.dictionary: dict[Any, Any] | None = None

@@ -270,6 +270,11 @@ class Scheduler:
             except BaseException:  # a fault of the engine: it must cost one process, not the machine's only thread
                 log.critical("otplib failed in a step of %r, which counts as killed", record.pid, exc_info=True)
                 machine.finish(record, "killed")
+            # What is written to other nodes goes out in one piece for a few steps; the watchdog looks after a hog's.
+            if carrier.promises and (not machine.queue or not carrier.steps & 7):
+                carrier.keep_promises()
+        if carrier.promises:
+            carrier.keep_promises()
         carrier.record = None  # another one may run it from now on: whoever looks for that one must not find this
         return True
 

@@ -223,7 +223,8 @@ async def take_reply(record: ProcessRecord, ref: Ref, mark: int, deadline: float
 def _look_for_reply(record: ProcessRecord, ref: Ref, mark: int) -> Any:
     def fits(message: Any) -> bool:
         return isinstance(message, tuple) and (
-            (len(message) == 2 and message[0] is ref) or (len(message) == 5 and message[1] is ref)
+            # Equal, not the same: the tag of an answer from another node has been there and back.
+            (len(message) == 2 and message[0] == ref) or (len(message) == 5 and message[1] == ref)
         )
 
     mailbox = record.mailbox

@@ -144,6 +144,8 @@ class Watchdog:
             restore_switch_interval()
         else:
             spare.bell.release()
+        if role.promises:  # also if it keeps the role: the hog may last
+            role.keep_promises()
 
     def _choose_spare(self, role: Carrier, fresh: Carrier | None) -> Carrier | None:
         """Move the role to another carrier; None if it has moved by itself, or no thread is to be had."""

@@ -176,7 +176,7 @@ def test_a_leader_of_the_users_own_stands_for_the_cell_of_its_own_leader() -> No
 
     with deterministic() as machine:
         cell_leader, own_leader, orphan = machine.new_pid(), machine.new_pid(), machine.new_pid()
-        machine.leader_writers[cell_leader] = Writer()
+        machine.leaders.writers[cell_leader] = Writer()
         machine.table[own_leader.id] = SimpleNamespace(leader=cell_leader)
         assert output.parent_of(machine, cell_leader) is Writer.parent
         assert output.parent_of(machine, own_leader) is Writer.parent
