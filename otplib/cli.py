@@ -1,9 +1,10 @@
-"""The `otplib` command: it brings the course to the learner.
+"""The `otplib` command: it brings the course to the learner, and nodes to a terminal.
 
     otplib lab [DIR]    open the course in JupyterLab
     otplib copy DIR     copy the course, keeping whatever the learner has edited
     otplib list         the notebooks, one a line, with their titles
     otplib where        the folder they are in
+    otplib node NAME    a terminal that is a node; `names`, `ping`, `rpc` and `epmd` go with it (`cli_node`)
     otplib --version
 
 The notebooks live in `notebooks/` of a checkout (an editable install) and in `otplib/_notebooks/` of a wheel.
@@ -24,6 +25,8 @@ from enum import Enum
 from importlib import metadata, util
 from pathlib import Path
 from typing import NoReturn
+
+from otplib import cli_node
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -248,7 +251,7 @@ def installed_version() -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line, one subparser a subcommand."""
-    parser = argparse.ArgumentParser(prog="otplib", description="The course of otplib, and where to find it.")
+    parser = argparse.ArgumentParser(prog="otplib", description="The course of otplib, and nodes for a terminal.")
     parser.add_argument("--version", action="version", version=f"otplib {installed_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -273,6 +276,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     commands.add_parser("list", help="name the notebooks").set_defaults(run=run_list)
     commands.add_parser("where", help="name the folder they are in").set_defaults(run=run_where)
+    cli_node.add_commands(commands)
     return parser
 
 

@@ -26,12 +26,13 @@ from otplib.behaviours.supervisor import Supervisor
 from otplib.core.child_spec import ChildSpec
 from otplib.core.errors import Exit, NodeError
 from otplib.core.terms import NO_NODE, Atom, Pid, Ref
-from otplib.dist import far_spawn
+from otplib.dist import far_spawn, global_server
 from otplib.dist.cookies import CookieJar, find_cookie
 from otplib.dist.far_reports import LoggerProxy
 from otplib.dist.handshake import Cookie
 from otplib.dist.net_kernel import Kind, NetKernel, kernel_of
 from otplib.dist.node_names import full_name
+from otplib.dist.peer import Peer, start_peer
 from otplib.dist.router import ask
 from otplib.dist.services import NetKernelServer, Rex
 from otplib.dist.ticks import NET_TICK_TIME
@@ -48,11 +49,13 @@ __all__ = [
     "monitor_nodes",
     "ping",
     "self_",
+    "Peer",
     "set_cookie",
     "spawn",
     "spawn_link",
     "spawn_monitor",
     "start",
+    "start_peer",
     "stop",
 ]
 
@@ -131,6 +134,7 @@ async def start(
     except BaseException:
         await blocking(kernel.close)
         raise
+    kernel.let_callers_in()
     return full
 
 
@@ -143,6 +147,7 @@ async def _start_services() -> None:
         ChildSpec("net_kernel", (_start_service, (NetKernelServer, "net_kernel"))),
         ChildSpec("rex", (_start_service, (Rex, "rex"))),
         ChildSpec("logger_proxy", (_start_service, (LoggerProxy, "logger_proxy"))),
+        ChildSpec("global_name_server", (_start_global_names, ())),
     ]
     supervisor = await Supervisor.start_link(children, strategy="one_for_one", name=_SERVICES)
     assert supervisor is not None
@@ -151,6 +156,10 @@ async def _start_services() -> None:
 
 async def _start_service(kind: type[GenServer], name: str) -> Any:
     return await kind.start_link(None, name=name)
+
+
+async def _start_global_names() -> Pid:
+    return await global_server.start(_kernel("start"))
 
 
 async def stop() -> None:

@@ -31,6 +31,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbval.plugin import coalesce_streams, get_sanitize_patterns
 
+from otplib.dist.epmd_server import EpmdServer
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 SANITIZE = ROOT / "tests" / "nbval_sanitize.cfg"
@@ -46,8 +48,11 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 Notebook = nbformat.NotebookNode
 
 
-def execute(notebook: Notebook, folder: Path) -> Notebook:
-    """A copy of `notebook` with the outputs of a run in a fresh kernel whose working directory is `folder`."""
+def execute(notebook: Notebook, folder: Path, **environment: str) -> Notebook:
+    """A copy of `notebook` with the outputs of a run in a fresh kernel whose working directory is `folder`.
+
+    Nodes that it starts meet each other and nobody else, unless `environment` gives another `ERL_EPMD_PORT`.
+    """
     fresh = copy.deepcopy(notebook)
     for cell in fresh.cells:
         if cell.cell_type == "code":
@@ -56,7 +61,10 @@ def execute(notebook: Notebook, folder: Path) -> Notebook:
         fresh, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    client.execute(env={**os.environ, "PYTHONPATH": path})  # this checkout, also when another otplib is installed
+    with EpmdServer(0) as directory:
+        names = {"ERL_EPMD_PORT": str(directory.port)}
+        # PYTHONPATH: this checkout, also when another otplib is installed.
+        client.execute(env={**os.environ, "PYTHONPATH": path, **names, **environment})
     return fresh
 
 

@@ -192,7 +192,7 @@ def test_the_readme_has_exactly_two_commands_one_for_the_course_and_one_for_the_
 def test_the_extras_and_the_command_that_the_readme_names_exist():
     assert PYPROJECT["project"]["scripts"] == {"otplib": "otplib.cli:main"}
     assert PYPROJECT["project"]["optional-dependencies"].keys() == {"lab", "test"}
-    assert PYPROJECT["project"]["dependencies"] == []
+    assert PYPROJECT["project"]["dependencies"] == ["cloudpickle>=3.0"]
 
 
 def test_the_readme_example_prints_what_the_readme_says(tmp_path):

@@ -6,7 +6,10 @@ import time
 from typing import Any
 
 from otplib.core.inspection import inspect_term
+from otplib.core.terms import Atom
 from otplib.vm.process_record import ProcessRecord
+
+_OK = Atom("ok")
 
 
 class Debugging:
@@ -28,7 +31,7 @@ class Debugging:
         return not self._tracing and not self._counting
 
     def ask(self, request: Any) -> Any:
-        """Carry out `("trace", bool)` or `("statistics", bool | "get")`.
+        """Carry out `("trace", bool)` or `("statistics", bool | "get")`; gives the answer, as OTP's `sys` does.
 
         Raises:
             ValueError: any other request.
@@ -36,7 +39,7 @@ class Debugging:
         word, value = request if isinstance(request, tuple) and len(request) == 2 else (request, None)
         if word == "trace":
             self._tracing = bool(value)
-            return None
+            return _OK
         if word == "statistics":
             return self._statistics(value)
         raise ValueError(f"no system request {request!r}")
@@ -44,19 +47,20 @@ class Debugging:
     def _statistics(self, value: Any) -> Any:
         if value == "get":
             if not self._counting:
-                return "no_statistics"
-            return {
+                return (_OK, Atom("no_statistics"))
+            counts = {
                 "start_time": self._since,
                 "current_time": time.strftime("%Y-%m-%d %H:%M:%S"),
                 "reductions": self._record.reductions - self._reductions,
                 "messages_in": self._messages_in,
                 "messages_out": self._messages_out,
             }
+            return (_OK, counts)
         self._counting = bool(value)
         self._since = time.strftime("%Y-%m-%d %H:%M:%S")
         self._reductions = self._record.reductions
         self._messages_in = self._messages_out = 0
-        return None
+        return _OK
 
     def got(self, kind: str, message: Any, caller: Any) -> None:
         """Note a message that came in."""

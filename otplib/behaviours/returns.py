@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
 class _NoReplyGiven:
@@ -13,6 +13,13 @@ class _NoReplyGiven:
 
 #: Stands for "no reply" in `Stop`, since None may be a reply.
 NO_REPLY: Final = _NoReplyGiven()
+
+
+class Refused(NamedTuple):
+    """The answer to a system request that failed: OTP's `{error, reason}`, and unlike any state that looks so."""
+
+    word: str
+    error: Any
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otplib import process
 from otplib.behaviours.debugging import Debugging
 from otplib.behaviours.gen import Caller, Starter, reply
-from otplib.behaviours.returns import NO_REPLY, Continue, Ignore, NoReply, Ok, Reply, Stop
+from otplib.behaviours.returns import NO_REPLY, Continue, Ignore, NoReply, Ok, Refused, Reply, Stop
 from otplib.core import reports
 from otplib.core.copying import copied
 from otplib.core.errors import CopyError, Exit
@@ -41,10 +41,8 @@ _PASSING = (Killed, GeneratorExit, Hibernated)
 _HIBERNATE: Final = -1.0
 
 
-#: As atoms, for a BEAM may ask.
-_OK, _ERROR = Atom("ok"), Atom("error")
-#: System requests whose answer is a value, also if that is None; OTP answers the others with a bare `ok`.
-_ASKING = frozenset(("get_state", "replace_state", "get_status", "statistics"))
+#: What OTP answers to a system request that asks for no value; an atom, for a BEAM may ask.
+_OK = Atom("ok")
 
 
 class ServerEnd(BaseException):
@@ -292,16 +290,15 @@ class ServerLoop:
             reply(caller, _OK)
             raise ServerEnd(request[1])
         try:
-            value = await self._ask(word, request)
-            answer: Any = _OK if value is None and word not in _ASKING else (_OK, value)
+            answer = await self._ask(word, request)
         except _PASSING:
             raise
         except BaseException as error:  # told to whoever asked: the server is none the worse for it
-            answer = (_ERROR, capture(error, str).exception)
+            answer = Refused(Atom("error"), capture(error, str).exception)
         try:
             reply(caller, answer)
         except CopyError as error:  # a state may hold what no other process can have
-            reply(caller, (_ERROR, CopyError(str(error))))
+            reply(caller, Refused(Atom("error"), CopyError(str(error))))
 
     async def _ask(self, word: Any, request: Any) -> Any:
         if word == "get_state":
@@ -312,10 +309,13 @@ class ServerLoop:
         if word == "get_status":
             return await self._status()
         if word == "change_code":
-            return await self._change_code(request[1], request[2])
+            await self._change_code(request[1], request[2])
+            return _OK
         if word in ("suspend", "resume"):
             self.suspended = word == "suspend"
-            return None
+            return _OK
+        if word == "debug":  # OTP's: {debug, {trace, true}}
+            request = request[1]
         if self.debugging is None:
             self.debugging = Debugging(self.record, self._plain_name())
         try:

@@ -12,21 +12,17 @@ from typing import Any
 from otplib.behaviours import gen
 from otplib.behaviours.gen import Server
 from otplib.behaviours.gen_server import stop_server
+from otplib.behaviours.returns import Refused
+from otplib.core.terms import Atom
 
 TIMEOUT = 5.0
 
 
 async def _ask(verb: str, server: Server, request: Any, timeout: float | None, *shown: Any) -> Any:
     answer = await gen.call("system", server, request, timeout, ("system", verb, [server, *shown]))
-    match answer:
-        case "ok":
-            return None
-        case ("ok", value):
-            return value
-        case ("error", BaseException() as error):
-            raise error
-        case _:  # a BEAM's own, such as its status
-            return answer
+    if isinstance(answer, Refused):
+        raise answer.error
+    return answer
 
 
 async def get_state(server: Server, timeout: float | None = TIMEOUT) -> Any:
@@ -76,7 +72,7 @@ async def change_code(
 
 async def trace(server: Server, on: bool, timeout: float | None = TIMEOUT) -> None:
     """Let a server print what it does, or stop it. Mirrors `:sys.trace/2`."""
-    await _ask("trace", server, ("trace", on), timeout)
+    await _ask("trace", server, ("debug", (Atom("trace"), on)), timeout)
 
 
 async def statistics(server: Server, flag: bool | str = "get", timeout: float | None = TIMEOUT) -> Any:
@@ -88,7 +84,9 @@ async def statistics(server: Server, flag: bool | str = "get", timeout: float | 
     """
     if flag not in (True, False, "get"):
         raise ValueError(f'statistics takes True, False or "get", got {flag!r}')
-    return await _ask("statistics", server, ("statistics", flag), timeout)
+    asked = Atom(flag) if isinstance(flag, str) else flag
+    answer = await _ask("statistics", server, ("debug", (Atom("statistics"), asked)), timeout)
+    return answer[1] if isinstance(answer, tuple) else None
 
 
 async def terminate(server: Server, reason: Any = "normal", timeout: float | None = None) -> None:

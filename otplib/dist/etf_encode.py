@@ -155,8 +155,7 @@ class Encoder:
                     try:
                         text = item.encode()
                     except UnicodeEncodeError:
-                        text = self._write_odd_text(item)
-                        append(text)
+                        append(self._write_odd_text(item))
                         continue
                     size = len(text)
                     append(_BINARY_HEADS[size] if size < 256 else _sized_checked(tags.BINARY, size))

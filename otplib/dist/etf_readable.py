@@ -4,6 +4,7 @@
 |---|---|
 | an exception | `%RuntimeError{message: "ValueError: bad"}` |
 | `Raised`, the exit reason of a crash | `{exception, stacktrace}`, which Elixir's reports print as its own |
+| a class | a module's name, `Counter` |
 | `Down`, `ExitMessage`, `Global` | the tuples they mirror, tags as atoms |
 | NamedTuple, Counter, IntEnum, bytearray, ... | the tuple, map, integer, binary that they extend |
 """
@@ -58,6 +59,8 @@ def make_readable(value: Any) -> Any:
             return (Atom(tag), pid, reason)
         case Global(term):
             return (Atom("global"), term)
+        case type():
+            return Atom(f"Elixir.{value.__qualname__}"[:255])
     for base, convert in _BASES:
         if isinstance(value, base):
             return convert(value)

@@ -19,9 +19,10 @@ from otplib.behaviours.group_leader import text_of
 from otplib.behaviours.returns import NoReply, Ok
 from otplib.core.errors import Exit
 from otplib.core.inspection import inspect_term
+from otplib.core.reasons import format_exit
 from otplib.core.terms import Atom, Pid
 from otplib.process import group_leader, self_, spawn
-from otplib.vm.context import running_record
+from otplib.vm.context import local, running_record
 from otplib.vm.machine import Machine
 from otplib.vm.transport import is_far
 
@@ -39,6 +40,10 @@ _LEVELS: Final = {
 }
 
 
+#: How the emulator reports that a plain process has crashed.
+_CRASH: Final = "Error in process ~p on node ~p with exit value:~n~p~n"
+
+
 class Reporter(logging.Filter):
     """Lets everything pass, and sends on what a process with a far leader has logged.
 
@@ -52,15 +57,26 @@ class Reporter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Send it on if it is for another node too."""
         process = running_record()
-        if process is None or process.machine is not self._machine:
+        leader = process.leader if process is not None and process.machine is self._machine else None
+        if process is None or leader is None or not is_far(leader):
             return True
-        leader = process.leader
-        if leader is not None and is_far(leader) and self._machine.transport.reaches(leader):
+        if self._machine.transport.reaches(leader):
             meta = {Atom("gl"): leader, Atom("pid"): process.pid, Atom("time"): time.time_ns() // 1000}
             level = Atom("error" if record.levelno >= logging.ERROR else "warning")
-            message = (Atom("log"), level, record.getMessage(), meta)
+            message = (Atom("log"), level, self._far_text(record.getMessage(), process.pid), meta)
             self._machine.transport.send(process.pid, ("logger_proxy", leader.node), message)
-        return True
+        # Here it is shown as ordinary code's: as the process's own it would go to the far leader once more.
+        carrier, local.carrier = local.carrier, None
+        try:
+            log.callHandlers(record)
+        finally:
+            local.carrier = carrier
+        return False
+
+    def _far_text(self, text: str, pid: Pid) -> str:
+        """Give a report as it must read elsewhere: `#PID<0.7.0>` would be one of that node's processes."""
+        far = Pid(self._machine.node, pid.id, pid.serial, pid.creation)
+        return text.replace(repr(pid), f"{far!r} on node {self._machine.node}")
 
 
 class LoggerProxy(GenServer):
@@ -85,12 +101,32 @@ async def _show(leader: Any, level: str, what: Any, args: list[Any] | None, sour
         group_leader(self_(), leader)
     text = None
     if args is not None and isinstance(source, Pid):
-        request = (Atom("call"), Atom("io_lib"), Atom("format"), [what, args], self_())
-        try:
-            text = text_of(await GenServer.call(("rex", source.node), request))
-        except Exit:
-            pass  # the node is gone: what it sent is shown as it came
+        text = _crash_of(what, args) or await _formatted_by(source.node, what, args)
     elif isinstance(what, str | bytes | list):
         text = text_of(what)
     shown = text if text is not None else inspect_term(what if args is None else (what, args))
     log.log(_LEVELS.get(level, logging.ERROR), "%s", shown.rstrip("\n"))
+
+
+def _crash_of(what: Any, args: list[Any]) -> str | None:
+    """Give the emulator's own report of a crash as Elixir words it; None if it is something else."""
+    if text_of(what) != _CRASH:
+        return None
+    match args:
+        case [Pid() as pid, str() as node, ({"__exception__": True, "message": str() as said} as error, list())]:
+            kind = str(error.get("__struct__", "error")).removeprefix("Elixir.")
+            return f"Process {pid!r} on node {node} raised an exception\n** ({kind}) {said}"
+        case [Pid() as pid, str() as node, (reason, list() as stack)]:
+            return (
+                f"Process {pid!r} on node {node} raised an exception\n** (ErlangError) {format_exit((reason, stack))}"
+            )
+        case _:
+            return None
+
+
+async def _formatted_by(node: str, what: Any, args: list[Any]) -> str | None:
+    request = (Atom("call"), Atom("io_lib"), Atom("format"), [what, args], self_())
+    try:
+        return text_of(await GenServer.call(("rex", node), request))
+    except Exit:
+        return None  # the node is gone: what it sent is shown as it came

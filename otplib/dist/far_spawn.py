@@ -132,7 +132,6 @@ class FarCall:
         machine = record.machine
         self.node = node
         self._record = record
-        self._mark = record.mailbox.mark() if record.mailbox is not None else 0
         #: What the outcome is marked with; another reference than the request's, as in `erpc`.
         self._result = machine.new_ref()
         call = [self._result, Atom(target.module), Atom(target.function), target.args]
@@ -156,7 +155,8 @@ class FarCall:
         """Give the reason with which the call's process ended; `TIMED_OUT` past the deadline, `LOST` without a node."""
         record = self._record
         try:
-            answer = await take_reply(record, self.tag, self._mark, deadline)
+            # From the mailbox's beginning: other messages may have been taken since the call began.
+            answer = await take_reply(record, self.tag, 0, deadline)
         except BaseException:
             self.abandon()
             raise

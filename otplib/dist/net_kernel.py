@@ -149,7 +149,7 @@ class NetKernel:
         self._this = ThisNode(self.node, creation, claimed_flags(hidden=self.hidden))
 
     def join(self) -> None:
-        """Become the machine's transport, and let callers in. After `open`; does not block."""
+        """Become the machine's transport. After `open`; does not block. Callers wait until `let_callers_in`."""
         machine = self.machine
         with machine.lock:
             machine.node = self.node
@@ -158,8 +158,12 @@ class NetKernel:
             machine.services["net_kernel"] = self
         machine.at_stop.append(self.close)
         log.addFilter(self._reporter)
-        self._poller = Poller(f"otplib-net-{self.node}")
-        self._poller.call(self._accept_callers)
+        self._poller = Poller(f"otplib-net-{self.node}", machine.scheduler)
+
+    def let_callers_in(self) -> None:
+        """Answer other nodes from now on: what they will ask for is there."""
+        if self._poller is not None:
+            self._poller.call(self._accept_callers)
 
     def close(self) -> None:
         """Close every connection, give the name back, and be no node any more. Idempotent; blocks for a moment."""
@@ -342,6 +346,8 @@ class NetKernel:
 
     def _accept_callers(self) -> None:
         assert self._poller is not None
+        if self._closing:
+            return
         for listener in self._listeners:
             self._poller.watch(listener.socket, READ, listener)
 

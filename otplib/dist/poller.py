@@ -2,6 +2,10 @@
 
 Everything registered here is called on this thread alone and must not wait. Other threads reach it by `call`, which
 never blocks them. Idle, it sleeps in the selector until a byte, a call or the next appointment comes.
+
+When bytes come and the scheduler sleeps, the thread borrows the scheduler's role and runs what the bytes have made
+runnable (see `vm.lending`): a message is answered without any switch of threads. Should such a step last, a fresh
+thread takes this one's place at the sockets; the old one ends with the step.
 """
 
 from __future__ import annotations
@@ -17,7 +21,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from otplib.vm.carrier import Carrier
+from otplib.vm.lending import borrow_role, run_borrowed
+
+if TYPE_CHECKING:
+    from otplib.vm.scheduler import Scheduler
 
 log = logging.getLogger("otplib")
 
@@ -48,7 +58,9 @@ class Appointment:
 class Poller:
     """A selector, its thread, and an agenda."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, scheduler: Scheduler) -> None:
+        self._name = name
+        self._scheduler = scheduler
         self._selector = selectors.DefaultSelector()
         #: What other threads want done; an append and a popleft are one step of the interpreter each.
         self._calls: deque[Callable[[], None]] = deque()
@@ -64,8 +76,11 @@ class Poller:
         #: Where a source may have its socket put what it reads: on the thread, and not beyond one call.
         self.space = memoryview(bytearray(256 * 1024))
         self._selector.register(self._wake_read, READ)
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = self._make_thread()
         self._thread.start()
+
+    def _make_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._serve, name=self._name, daemon=True)
 
     # ---- from any thread ---------------------------------------------------------------------------------------
 
@@ -116,24 +131,51 @@ class Poller:
         heapq.heappush(self._agenda, (time.monotonic() + seconds, next(self._numbers), appointment))
         return appointment
 
-    def _run(self) -> None:
-        select = self._selector.select
+    def _serve(self) -> None:
+        """The life of the thread."""
+        scheduler = self._scheduler
+        carrier = Carrier(scheduler.machine)
+        carrier.tid = threading.get_ident()
+        carrier.on_stuck = self._move
+        with scheduler.machine.lock:
+            scheduler.carriers.add(carrier)
         try:
-            while True:
-                for key, events in select(self._next_timeout()):
-                    source: Source | None = key.data
-                    if source is None:
-                        self._hear_wake_up()
-                    elif key.fileobj.fileno() != -1:  # type: ignore[union-attr]  # closed by an earlier one of these
-                        self._guard(lambda source=source, events=events: source.on_ready(events))  # type: ignore[misc]
-                self._do_calls()
-                self._do_appointments()
-                if self._stopping and not self._calls:
-                    return
+            while self.is_here and not (self._stopping and not self._calls):
+                self._turn(carrier)
         finally:
-            self._selector.close()
-            self._wake_read.close()
-            self._wake_write.close()
+            with scheduler.machine.lock:
+                scheduler.carriers.discard(carrier)
+            if self.is_here:
+                self._selector.close()
+                self._wake_read.close()
+                self._wake_write.close()
+
+    def _move(self) -> None:
+        """Give the sockets to a fresh thread: this one's is stuck in a process's step. For the watchdog.
+
+        The old thread is past everything that it had to do here, and finds that it is no longer the one.
+        """
+        self._thread = self._make_thread()
+        self._thread.start()
+
+    def _turn(self, carrier: Carrier) -> None:
+        ready = self._selector.select(self._next_timeout())
+        borrowed = bool(ready) and borrow_role(self._scheduler, carrier)
+        for key, events in ready:
+            source: Source | None = key.data
+            if source is None:
+                self._hear_wake_up()
+            elif key.fileobj.fileno() != -1:  # type: ignore[union-attr]  # closed by an earlier one of these
+                try:
+                    source.on_ready(events)
+                except Exception:  # as in `_guard`, written out: one call less for each packet
+                    log.critical("otplib failed on the node's network thread", exc_info=True)
+        if self._calls:
+            self._do_calls()
+        if self._agenda:
+            self._do_appointments()
+        if borrowed:
+            run_borrowed(self._scheduler, carrier)
 
     def _hear_wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -143,14 +185,14 @@ class Poller:
         self._woken = False
         calls = self._calls
         for _ in range(len(calls)):  # those that come meanwhile have their turn after the sockets
-            self._guard(calls.popleft())
+            _guard(calls.popleft())
 
     def _do_appointments(self) -> None:
         agenda = self._agenda
         while agenda and (agenda[0][2].action is None or agenda[0][0] <= time.monotonic()):
             action = heapq.heappop(agenda)[2].action
             if action is not None:
-                self._guard(action)
+                _guard(action)
 
     def _next_timeout(self) -> float | None:
         if self._calls:
@@ -160,9 +202,10 @@ class Poller:
             heapq.heappop(agenda)
         return max(0.0, agenda[0][0] - time.monotonic()) if agenda else None
 
-    def _guard(self, action: Callable[[], None]) -> None:
-        """A fault here must cost one connection at most, not the node's only thread."""
-        try:
-            action()
-        except Exception:
-            log.critical("otplib failed on the node's network thread", exc_info=True)
+
+def _guard(action: Callable[[], None]) -> None:
+    """A fault here must cost one connection at most, not the node's only thread."""
+    try:
+        action()
+    except Exception:
+        log.critical("otplib failed on the node's network thread", exc_info=True)

@@ -22,6 +22,7 @@ import ctypes
 import sys
 import threading
 from _thread import allocate_lock
+from collections.abc import Callable
 from contextvars import Context
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -92,6 +93,16 @@ class Carrier:
         self.tid = 0
         self.thread: threading.Thread | None = None
         self.retired = False
+        #: Another thread has the role for a while, and will ring when it is over (see `vm.lending`).
+        self.lent = False
+        #: Asleep with the role: when it wakes by itself.
+        self.wakes_at = 0.0
+        #: Whose role this one has borrowed.
+        self.lender: Carrier | None = None
+        #: Told when it has lost a borrowed role in the middle of a step, and will be busy with that for a while.
+        self.on_stuck: Callable[[], None] = lambda: None
+        #: It is busy with a step in which it lost a borrowed role. Guarded by the machine's lock.
+        self.stuck = False
         #: True in a step that may be struck: the watchdog found it too long. Guarded by `gate`.
         self.open = False
         #: What is left of a process whose death was told in the middle of its step. Guarded by `gate`.

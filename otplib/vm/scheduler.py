@@ -26,7 +26,7 @@ from otplib.vm.carrier import Carrier
 from otplib.vm.context import restore_switch_interval, running_record, runtime
 from otplib.vm.output import install_output
 from otplib.vm.process_record import NORMAL, ProcessRecord, Status
-from otplib.vm.stepping import run_step
+from otplib.vm.stepping import run_guarded
 from otplib.vm.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -265,11 +265,7 @@ class Scheduler:
                     return False
                 self._wait(carrier)
                 continue
-            try:
-                run_step(self, carrier, record)
-            except BaseException:  # a fault of the engine: it must cost one process, not the machine's only thread
-                log.critical("otplib failed in a step of %r, which counts as killed", record.pid, exc_info=True)
-                machine.finish(record, "killed")
+            run_guarded(self, carrier, record)
             # What is written to other nodes goes out in one piece for a few steps; the watchdog looks after a hog's.
             if carrier.promises and (not machine.queue or not carrier.steps & 7):
                 carrier.keep_promises()
@@ -293,14 +289,19 @@ class Scheduler:
                 self.idle = False
                 return
             self._tell_settlers()
-        due = self.next_due
-        left = -1.0 if due == _FOREVER else min(max(0.0, due - machine.now()), threading.TIMEOUT_MAX)
-        rung = carrier.bell.acquire(timeout=left)
-        with machine.lock:
-            if not rung and not (self.idle and self.role is carrier):
-                carrier.bell.acquire(False)  # a ring that came too late for its sleep
-            if self.role is carrier:  # else it has been rung awake, was late, and another one sleeps by now
-                self.idle = False
+            carrier.wakes_at = due = self.next_due
+        while True:
+            left = -1.0 if due == _FOREVER else min(max(0.0, due - machine.now()), threading.TIMEOUT_MAX)
+            rung = carrier.bell.acquire(timeout=left)
+            with machine.lock:
+                if not rung and carrier.lent:  # whoever has the role meanwhile looks after the timers, and rings
+                    carrier.wakes_at = due = _FOREVER
+                    continue
+                if not rung and not (self.idle and self.role is carrier):
+                    carrier.bell.acquire(False)  # a ring that came too late for its sleep
+                if self.role is carrier:  # else it has been rung awake, was late, and another one sleeps by now
+                    self.idle = False
+                break
         self.watchdog.wake()
 
     def _tell_settlers(self) -> None:

@@ -38,6 +38,15 @@ DONE: Final = _Done()
 CRASHED: Final = _Crashed()
 
 
+def run_guarded(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> None:
+    """Run a step; a fault of the engine in it must cost one process, not the machine's only thread."""
+    try:
+        run_step(scheduler, carrier, record)
+    except BaseException:
+        log.critical("otplib failed in a step of %r, which counts as killed", record.pid, exc_info=True)
+        scheduler.machine.finish(record, "killed")
+
+
 def run_step(scheduler: Scheduler, carrier: Carrier, record: ProcessRecord) -> None:
     """Run a process until it stops by itself, then put it where it belongs."""
     carrier.record = record

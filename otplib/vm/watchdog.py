@@ -16,6 +16,7 @@ from _thread import allocate_lock
 from typing import TYPE_CHECKING, Final
 
 from otplib.vm.context import lower_switch_interval, restore_switch_interval
+from otplib.vm.lending import BUSY_INTERVAL, end_loan
 
 if TYPE_CHECKING:
     from otplib.vm.carrier import Carrier
@@ -26,8 +27,6 @@ log = logging.getLogger("otplib")
 
 #: How long a step may last before it costs the role, seconds. The BEAM's slice is about 1 ms.
 SLICE: Final = 0.002
-#: The interpreter's switch interval while hogs run, seconds. Measured with a 1 ms ticker beside 4 hogs: see benchmarks.
-BUSY_INTERVAL: Final = 0.0001
 #: After so many idle looks it sleeps until it is woken.
 CALM: Final = 25
 #: How long a process that must die may take to unwind before it is given up, seconds.
@@ -130,6 +129,9 @@ class Watchdog:
     def hand_off(self, role: Carrier) -> None:
         """Take the role from a carrier that is stuck in a step and give it to a spare one."""
         scheduler = self.scheduler
+        if role.lender is not None:
+            end_loan(scheduler, role)
+            return
         if scheduler.role is not role or role.record is None:  # looked at again, with the lock, in `_choose_spare`
             return
         lower_switch_interval(BUSY_INTERVAL)  # first: a new thread has to win the interpreter from the hog

@@ -9,6 +9,8 @@ slows all of them. Beside otplib stand
 * **BEAM**: the same job in Elixir, from the `beam_*.exs` beside this file, when `elixir` is on the PATH. One row needs
   a word: the BEAM's timer fires at the second tick of its millisecond clock, so its 1 ms ticker is 1 ms late at rest.
 
+Between nodes a target is a share of what two BEAM nodes reach in the same run, so there is none without `elixir`.
+
 A ratio is otplib's figure divided by the other: for rates (`/s`) more is better, for all others less. `ok` or `short`
 says whether the target is reached. The targets are for CPython 3.13 on two cores and the full sizes.
 

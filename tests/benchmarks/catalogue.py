@@ -12,9 +12,10 @@ class Row:
     Args:
         figure: the key of the number in what the program gives.
         title: what people read.
-        unit: `/s` (more is better), or `B`, `s`, `ms`, `us`, `%` (less is better).
+        unit: `/s` and `MB/s` (more is better), or `B`, `s`, `ms`, `us`, `%` (less is better).
         target: the number of the specification to reach, None where it names none.
         in_full: the target speaks of the full size alone, and says nothing about a smaller one.
+        of_beam: the target is this share of the BEAM's figure in the same run.
     """
 
     figure: str
@@ -22,11 +23,12 @@ class Row:
     unit: str
     target: float | None = None
     in_full: bool = False
+    of_beam: float | None = None
 
     @property
     def more_is_better(self) -> bool:
         """Tell whether a larger number is the better one."""
-        return self.unit == "/s"
+        return self.unit.endswith("/s")
 
     def reached(self, value: float) -> bool | None:
         """Tell whether `value` reaches the target; None if there is none."""
@@ -80,11 +82,17 @@ def _rate(name: str, title: str, script: str, full: int, quick: int, tiny: int, 
     return Measure(name, (Row("rate", title, "/s", target),), full, quick, tiny, script)
 
 
-_PROCESSES, _MESSAGES, _SERVERS, _TICKER = (
+def _remote(name: str, title: str, share: float | None, full: int, quick: int, unit: str = "/s") -> Measure:
+    row = Row("rate", f"two nodes: {title}", unit, of_beam=share)
+    return Measure(f"remote_{name}", (row,), full, quick, 10, _REMOTE, False)
+
+
+_PROCESSES, _MESSAGES, _SERVERS, _TICKER, _REMOTE = (
     "beam_processes.exs",
     "beam_messages.exs",
     "beam_servers.exs",
     "beam_ticker.exs",
+    "beam_remote.exs",
 )
 
 MEASURES: tuple[Measure, ...] = (
@@ -115,6 +123,14 @@ MEASURES: tuple[Measure, ...] = (
     Measure("cell_await_busy", (Row("us", "cell: await call, beside 1 hog, p50", "us"),), 1500, 300, 10),
     Measure("cell_run_idle", (Row("us", "cell: run(call), scheduler idle, p50", "us"),), 5000, 1000, 10),
     Measure("cell_run_busy", (Row("us", "cell: run(call), beside 1 hog, p50", "us"),), 1500, 300, 10),
+    _remote("ping_pong", "ping-pong, round trips", 0.35, 20_000, 4_000),
+    _remote("sends", "messages one way", 0.25, 200_000, 50_000),
+    _remote("rpc", "rpc.call", 0.35, 20_000, 4_000),
+    _remote("erpc", "erpc.call", None, 20_000, 4_000),
+    _remote("calls", "GenServer.call", 0.35, 20_000, 4_000),
+    _remote("spawns", "spawn, until the pid is here", 0.25, 20_000, 4_000),
+    _remote("binaries", "binaries of 1 MB one way", 0.3, 1_000, 200, "MB/s"),
+    Measure("remote_node_down", (Row("ms", "two nodes: death noticed, p50", "ms", 20.0),), 5, 3, 1, _REMOTE, False),
     Measure("idle_cpu", (Row("percent", "idle CPU, 1,000 processes", "%", 0.3),), 3000, 3000, 100, _PROCESSES, False),
 )
 

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.benchmarks.catalogue import Measure, Row
@@ -41,13 +41,16 @@ class Result:
         return statistics.median(values) if values else None
 
     def target(self, row: Row) -> float | None:
-        """Give what a row has to reach at this size, None if nothing."""
+        """Give what a row has to reach at this size and beside this BEAM, None if nothing."""
+        if row.of_beam is not None:
+            beam = self.median("BEAM", row.figure)
+            return None if beam is None else row.of_beam * beam
         return None if row.in_full and self.size != self.measure.full else row.target
 
     def reached(self, row: Row) -> bool | None:
         """Tell whether otplib reaches the target of a row; None if there is none, or no figure."""
         value = self.median("otplib", row.figure)
-        return row.reached(value) if value is not None and self.target(row) is not None else None
+        return None if value is None else replace(row, target=self.target(row)).reached(value)
 
 
 def run_once(engine: str, measure: Measure, size: int) -> Figures:

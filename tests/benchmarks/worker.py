@@ -27,6 +27,8 @@ def main(engine: str, name: str, size: str, limit: str) -> None:
     """Run the program `name` on `"otplib"` or `"bare"`."""
     if engine == "bare":
         from tests.benchmarks.bare import PROGRAMS as programs
+    elif name.startswith("remote_"):
+        from tests.benchmarks.on_otplib_remote import PROGRAMS as programs
     else:
         from tests.benchmarks import on_otplib, on_otplib_servers
 

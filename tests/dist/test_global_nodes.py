@@ -1,0 +1,612 @@
+"""`Global` names in clusters of real nodes: BEAMs and Pythons, by the same assertions where both can be the other end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from textwrap import dedent
+
+import pytest
+
+from otplib import Atom, Exit, GenServer, Global, NameTakenError, Pid, Reply, StartError, node, process, run
+from otplib.core.reasons import Down
+from otplib.core.terms import NO_NODE
+from otplib.dist import global_server
+from otplib.process import receive, self_, send, sleep, spawn, spawn_monitor
+from otplib.vm.machine import Machine
+from tests.dist import nodes
+from tests.dist.beam import LIMIT, until
+from tests.dist.node_fixtures import new_name
+from tests.dist.nodes import Peer, needs_elixir, on, perform
+
+#: Has a process there registered as `Global("theirs")`; it ends with the shell of that node.
+REGISTER = {
+    "elixir": """
+        f = fn f -> receive do {:get, from} -> send(from, :got); f.(f); {:die, r} -> exit(r) end end
+        holder = spawn_link(fn -> f.(f) end)
+        :yes = :global.register_name("theirs", holder)
+    """,
+    "python": dedent("""
+        async def hold():
+            while True:
+                match await receive():
+                    case ("get", sender): send(sender, Atom("got"))
+                    case ("die", reason): raise Exit(reason)
+        holder = spawn_link(hold)
+        process.register(holder, Global("theirs"))
+    """),
+}
+
+
+async def idle() -> None:
+    await receive(("end", ...))
+
+
+async def ask(name: Global) -> str:
+    """Send to a holder that was registered as REGISTER does; gives its answer."""
+    send(name, (Atom("get"), self_()))
+    return await receive(str, timeout=LIMIT)
+
+
+async def meet(*names: str) -> None:
+    """Connect, and wait until all that are connected have the same names."""
+    for name in names:
+        assert await node.connect(name)
+    await global_server.sync(timeout=LIMIT)
+
+
+async def eventually(what, wanted) -> None:
+    """Look again and again until `what()` gives what is wanted."""
+    deadline = LIMIT
+    while (found := what()) != wanted:
+        assert deadline > 0, f"{found!r}, and not {wanted!r}"
+        deadline -= 0.01
+        await sleep(0.01)
+
+
+def whereis(peer: Peer, term: str = '"svc"') -> str:
+    """What the peer answers to `:global.whereis_name`; "nobody" for none."""
+    if peer.language == "elixir":
+        found = peer.eval(f":global.whereis_name({term})")
+        return "nobody" if found == ":undefined" else found
+    found = peer.eval(f"process.whereis(Global({term}))")
+    return "nobody" if found == "None" else found
+
+
+def shows(peer: Peer, term: str, wanted: bool) -> bool:
+    """Wait until the peer knows somebody by this name, or nobody."""
+    return until(lambda: (whereis(peer, term) != "nobody") is wanted)
+
+
+@pytest.fixture
+def cluster(tidy, epmd_port) -> Iterator[list[Machine]]:
+    """Three machines of this OS process that are nodes, and not connected."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(nodes.machine_node(new_name("m"), epmd_port)) for _ in range(3)]
+
+
+# ---- names on two nodes ----------------------------------------------------------------------------------------
+
+
+def test_a_name_registered_here_is_known_there_until_its_process_ends(py, foo):
+    """y14_global.exs"""
+
+    async def main():
+        await meet(foo.name)
+        pid = spawn(idle)
+        process.register(pid, Global("svc"))
+        assert process.whereis(Global("svc")) == pid, "here at once"
+        assert shows(foo, '"svc"', True)
+        process.exit(pid, "kill")
+        assert shows(foo, '"svc"', False)
+
+    perform(main)
+
+
+def test_a_name_registered_there_is_known_here_until_its_process_ends(py, foo):
+    """y14_global.exs"""
+
+    async def main():
+        await meet(foo.name)
+        foo.tell(**REGISTER)
+        await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
+        pid = process.whereis(Global("theirs"))
+        assert pid.node == foo.name
+        assert await ask(Global("theirs")) == "got"
+        send(pid, (Atom("die"), Atom("done")))
+        await eventually(lambda: process.whereis(Global("theirs")), None)
+
+    perform(main)
+
+
+def test_names_from_before_the_nodes_met_are_exchanged(py, foo):
+    async def main():
+        process.register(spawn(idle), Global("ours"))
+        foo.tell(**REGISTER)
+        await meet(foo.name)
+        assert process.whereis(Global("theirs")).node == foo.name
+        assert shows(foo, '"ours"', True)
+
+    perform(main)
+
+
+def test_a_name_that_is_taken_there_is_refused_here(py, foo):
+    """y14_global.exs"""
+
+    async def main():
+        foo.tell(**REGISTER)
+        await meet(foo.name)
+        with pytest.raises(NameTakenError):
+            process.register(spawn(idle), Global("theirs"))
+        with pytest.raises(StartError) as refusal:
+            await Echo.start(name=Global("theirs"))
+        assert refusal.value.reason == ("already_started", process.whereis(Global("theirs")))
+
+    perform(main)
+
+
+def test_a_name_that_is_taken_here_is_refused_there(py, foo):
+    """y14_global.exs"""
+
+    async def main():
+        await meet(foo.name)
+        process.register(spawn(idle), Global("theirs"))
+        assert shows(foo, '"theirs"', True)
+        assert foo.eval(REGISTER[foo.language]).startswith("** ")
+
+    perform(main)
+
+
+def test_a_name_can_be_taken_back_from_either_side(py, foo):
+    async def main():
+        await meet(foo.name)
+        process.register(spawn(idle), Global("svc"))
+        assert shows(foo, '"svc"', True)
+        foo.tell(elixir=':global.unregister_name("svc")', python='process.unregister(Global("svc"))')
+        await eventually(lambda: process.whereis(Global("svc")), None)
+        foo.tell(**REGISTER)
+        await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
+        process.unregister(Global("theirs"))
+        assert process.whereis(Global("theirs")) is None, "here at once"
+        assert shows(foo, '"theirs"', False)
+
+    perform(main)
+
+
+def test_a_name_taken_back_and_registered_anew_at_once_is_the_new_one_s_everywhere(py, foo):
+    async def main():
+        await meet(foo.name)
+        old, new = spawn(idle), spawn(idle)
+        process.register(old, Global("svc"))
+        assert shows(foo, '"svc"', True)
+        before = whereis(foo)
+        process.unregister(Global("svc"))
+        process.register(new, Global("svc"))
+        assert until(lambda: whereis(foo) not in (before, "nobody"))
+        assert process.whereis(Global("svc")) == new
+        process.exit(old, "kill")
+        process.exit(new, "kill")
+
+    perform(main)
+
+
+class Echo(GenServer):
+    def handle_call(self, request, caller, state):
+        return Reply((Atom("echo"), request), state)
+
+
+def test_a_server_with_a_global_name_is_called_across_nodes(py, foo):
+    async def main():
+        await meet(foo.name)
+        pid = await Echo.start(name=Global("svc"))
+        assert shows(foo, '"svc"', True)
+        foo.tell(
+            elixir='{:echo, 7} = GenServer.call({:global, "svc"}, 7)',
+            python='assert await GenServer.call(Global("svc"), 7) == ("echo", 7)',
+        )
+        process.exit(pid, "kill")
+
+    perform(main)
+
+
+@needs_elixir
+def test_a_server_of_a_beam_is_called_by_its_global_name(py, beam):
+    async def main():
+        await meet(beam.name)
+        beam.define("Held", elixir="use Agent")
+        beam.eval('{:ok, _} = Agent.start(fn -> 42 end, name: {:global, :held})')
+        await eventually(lambda: process.whereis(Global("held")) is not None, True)
+        assert await GenServer.call(Global("held"), (Atom("get"), 1)) is not None
+
+    with contextlib.suppress(Exit):  # an Agent wants a function of its own; what counts is that it was asked
+        perform(main)
+    assert beam.eval("Node.list() != []") == "true"
+
+
+@needs_elixir
+def test_an_atom_and_a_binary_are_two_names_on_a_beam_and_found_by_either_here(py, beam):
+    async def main():
+        await meet(beam.name)
+        beam.eval(":yes = :global.register_name(:atom_svc, spawn_link(fn -> Process.sleep(:infinity) end))")
+        await eventually(lambda: process.whereis(Global("atom_svc")) is not None, True)
+        assert process.whereis(Global("atom_svc")) == process.whereis(Global(Atom("atom_svc")))
+        one, two = spawn(idle), spawn(idle)
+        process.register(one, Global("text_svc"))
+        process.register(two, Global(Atom("own_svc")))
+        assert shows(beam, '"text_svc"', True)
+        assert shows(beam, ":own_svc", True)
+        assert whereis(beam, ":text_svc") == "nobody"
+        assert whereis(beam, '"own_svc"') == "nobody"
+        process.exit(one, "kill")
+        process.exit(two, "kill")
+
+    perform(main)
+
+
+# ---- who gets a name -------------------------------------------------------------------------------------------
+
+
+def test_of_servers_started_by_one_name_on_two_nodes_at_once_one_is_refused(cluster):
+    one, two, _ = cluster
+    with on(one):
+        perform(meet, two.node)
+    for number in range(10):
+        started, refused = [], []
+
+        async def start(name=Global(("race", number)), started=started, refused=refused):
+            try:
+                started.append(await Echo.start(name=name))
+            except StartError as error:
+                refused.append(error.reason[0])
+
+        def pids(name=Global(("race", number))):
+            found = []
+            for machine in (one, two):
+                with on(machine):
+                    found.append(process.whereis(name))
+            return found
+
+        spawned = []
+        for machine in (one, two):
+            with on(machine):
+                spawned.append(spawn_on(machine, start))
+        assert until(lambda started=started, refused=refused: len(started) + len(refused) == 2)
+        assert len(started) == 1
+        assert refused == ["already_started"]
+        assert until(lambda pids=pids: all(pids()))
+
+
+def spawn_on(machine: Machine, fn) -> Pid:
+    with on(machine):
+        return spawn(fn)
+
+
+def test_of_two_that_register_one_name_at_once_one_survives(cluster):
+    """As y15_global_conflict.exs, without a split: `process.register` does not wait for the others."""
+    one, two, _ = cluster
+    with on(one):
+        perform(meet, two.node)
+    for number in range(10):
+        name = Global(("clash", number))
+        pids = []
+        for machine in (one, two):
+            with on(machine):
+                pids.append(spawn(idle))
+        for machine, pid in zip((one, two), pids, strict=True):
+            with on(machine), contextlib.suppress(NameTakenError):
+                process.register(pid, name)
+
+        def holders(name=name):
+            found = []
+            for machine in (one, two):
+                with on(machine):
+                    pid = process.whereis(name)
+                    found.append((pid.node, pid.id) if pid is not None else None)
+            return found
+
+        assert until(lambda holders=holders: None not in holders() and len(set(holders())) == 1)
+
+
+def test_two_processes_with_one_name_meet_and_one_survives(py, start):
+    """y15_global_conflict.exs"""
+    foo = start("azure")  # a smaller name than ours, so ours has to go
+
+    async def main():
+        foo.tell(**REGISTER)
+        pid, ref = spawn_monitor(idle)
+        process.register(pid, Global("theirs"))
+        await meet(foo.name)
+        down = await receive(Down, timeout=LIMIT)
+        assert (down.ref, down.reason) == (ref, "killed")
+        assert process.whereis(Global("theirs")).node == foo.name
+        assert await ask(Global("theirs")) == "got"
+
+    perform(main)
+
+
+def test_of_two_with_one_name_that_of_the_greater_node_has_to_go(py, start):
+    """y15_global_conflict.exs"""
+    foo = start("zebra")
+
+    async def main():
+        foo.tell(**REGISTER)
+        foo.tell(
+            elixir="monitor = Process.monitor(holder); Process.unlink(holder)",
+            python="monitor = process.monitor(holder); process.unlink(holder)",
+        )
+        pid = spawn(idle)
+        process.register(pid, Global("theirs"))
+        await meet(foo.name)
+        assert process.whereis(Global("theirs")) == pid
+        foo.tell(
+            elixir="{:DOWN, ^monitor, _, _, :killed} = Otplib.next()",
+            python="assert (await receive(('DOWN', monitor, ..., ..., ...))).reason == 'killed'",
+        )
+        assert shows(foo, '"theirs"', True)
+
+    perform(main)
+
+
+@needs_elixir
+@pytest.mark.parametrize("stem", ["azure", "zebra"])
+def test_a_method_of_a_beam_decides_about_a_name_it_has_registered(py, epmd_port, stem):
+    async def main():
+        foo.eval(
+            "me = self(); holder = spawn(fn -> Process.sleep(:infinity) end);"
+            ':yes = :global.register_name("svc", holder, fn n, _, _ -> send(me, {:asked, n}); :none end)'
+        )
+        pid = spawn(idle)
+        process.register(pid, Global("svc"))
+        await meet(foo.name)
+        if foo.name < node.self_():
+            # Ours is the greater node, so theirs decides, by the method of theirs.
+            assert foo.eval("Otplib.next()") == '{:asked, "svc"}'
+            assert process.whereis(Global("svc")) is None
+            assert process.alive(pid)
+        else:
+            # Ours decides, by the method of ours.
+            assert process.whereis(Global("svc")) == pid
+            assert foo.eval("Otplib.flush()") == "[]"
+
+    with nodes.beam(new_name(stem), epmd_port) as foo:
+        perform(main)
+
+
+@needs_elixir
+def test_a_name_that_a_beam_gave_to_one_of_ours_is_decided_about_here(epmd_port, tidy):
+    """A BEAM finds the conflict and asks the node of the holder, `:global.resolve_it/4`."""
+    with (
+        nodes.beam(new_name("azure"), epmd_port) as foo,
+        nodes.machine_node(new_name("mine"), epmd_port) as mine,
+        nodes.machine_node(new_name("new"), epmd_port) as new,
+    ):
+        with on(mine):
+            perform(meet, foo.name)
+            ours = spawn(idle)
+            process.register(ours, "ours")
+        assert (
+            foo.eval(
+                f'pid = :erpc.call(:"{mine.node}", :"otplib.process", :whereis, ["ours"]);'
+                ':global.register_name("svc", pid, &:global.random_notify_name/3)'
+            )
+            == ":yes"
+        )
+        with on(new):
+            theirs = spawn(idle)
+            process.register(theirs, Global("svc"))
+            perform(meet, foo.name)
+            assert process.whereis(Global("svc")).node == mine.node, "the smaller node"
+            assert process.alive(theirs), "it was told, not killed"
+            assert process.info(theirs, "messages") == [(Atom("global_name_conflict"), "svc")]
+
+
+# ---- locks -----------------------------------------------------------------------------------------------------
+
+
+@needs_elixir
+def test_a_lock_of_a_beam_holds_on_our_node_too(py, beam):
+    async def main():
+        await meet(beam.name)
+        lock = (Atom("door"), self_())
+        assert beam.eval(":global.set_lock({:door, self()})") == "true"
+        assert await GenServer.call("global_name_server", (Atom("set_lock"), lock)) is False
+        assert beam.eval(":global.del_lock({:door, self()})") == "true"
+        assert await GenServer.call("global_name_server", (Atom("set_lock"), lock)) is True
+        assert beam.eval(":global.set_lock({:door, self()}, [node() | Node.list()], 0)") == "false"
+        assert await GenServer.call("global_name_server", (Atom("del_lock"), lock)) is True
+        assert beam.eval(":global.trans({:door, self()}, fn -> :done end)") == ":done"
+
+    perform(main)
+
+
+@needs_elixir
+def test_a_lock_goes_with_its_holder(py, beam):
+    async def main():
+        await meet(beam.name)
+        beam.eval("holder = spawn(fn -> :global.set_lock({:door, self()}); Process.sleep(:infinity) end)")
+        lock = (Atom("door"), self_())
+
+        async def can_lock():
+            return await GenServer.call("global_name_server", ("can_set_lock", lock))
+
+        while await can_lock():
+            await sleep(0.01)
+        beam.eval("Process.exit(holder, :kill)")
+        while not await can_lock():
+            await sleep(0.01)
+
+    perform(main)
+
+
+# ---- the mesh --------------------------------------------------------------------------------------------------
+
+
+@needs_elixir
+def test_a_new_node_meets_everyone(py, start):
+    """y20_mesh.exs"""
+    foo, bar = start("foo"), start("bar")
+
+    async def main():
+        process.register(spawn(idle), Global("svc"))
+        await meet(foo.name)
+        bar.eval(f'Node.connect(:"{foo.name}")' if bar.language == "elixir" else f"await node.connect({foo.name!r})")
+        await eventually(lambda: set(node.list()), {foo.name, bar.name})
+        assert shows(bar, '"svc"', True)
+
+    perform(main)
+
+
+@needs_elixir
+def test_beams_that_meet_through_us_stay_connected_with_us_when_one_is_killed(py, epmd_port):
+    """y16_group_leader.exs: 'global' disconnects whom a third node has lost, if it does not take part."""
+    with nodes.beam(new_name("foo"), epmd_port) as foo:
+
+        async def main():
+            with nodes.beam(new_name("bar"), epmd_port) as bar:
+                await meet(foo.name)
+                await meet(bar.name)
+                await eventually(lambda: set(node.list()), {foo.name, bar.name})
+                assert until(lambda: foo.eval("length(Node.list())") == "2")
+                bar.eval(':yes = :global.register_name("theirs", spawn_link(fn -> Process.sleep(:infinity) end))')
+                await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
+                bar.kill()
+                await eventually(lambda: node.list(), [foo.name])
+                await eventually(lambda: process.whereis(Global("theirs")), None)
+            assert foo.eval("Node.list()") == f"[:{node.self_()}]" or node.self_() in foo.eval("Node.list()")
+            assert whereis(foo, '"theirs"') == "nobody"
+            assert await node.ping(foo.name) == "pong"
+
+        perform(main)
+
+
+@needs_elixir
+def test_names_of_a_killed_python_node_are_gone_and_the_others_stay_together(epmd_port, tidy):
+    with (
+        nodes.beam(new_name("foo"), epmd_port) as foo,
+        nodes.machine_node(new_name("py"), epmd_port) as py,
+        nodes.python(new_name("victim"), epmd_port) as victim,
+        on(py),
+    ):
+        victim.tell(**REGISTER)
+        perform(meet, foo.name, victim.name)
+        assert shows(foo, '"theirs"', True)
+        victim.kill()
+        assert shows(foo, '"theirs"', False)
+        assert until(lambda: node.list() == [foo.name])
+        assert py.node in foo.eval("Node.list()")
+        assert process.whereis(Global("theirs")) is None
+
+
+@needs_elixir
+def test_when_two_lose_each_other_a_third_keeps_neither(py, start):
+    """OTP's `prevent_overlapping_partitions`, our part of it."""
+    foo, bar = start("foo"), start("bar")
+
+    async def main():
+        await meet(foo.name, bar.name)
+        assert until(lambda: peers_of(foo) == {bar.name, node.self_()})
+        foo.tell(
+            elixir=f'Node.disconnect(:"{bar.name}")',
+            python=f"await node.disconnect({bar.name!r})",
+        )
+        await eventually(lambda: node.list(), [])
+        assert until(lambda: peers_of(foo) == peers_of(bar) == set())
+
+    perform(main)
+
+
+def peers_of(peer: Peer) -> set[str]:
+    if peer.language == "elixir":
+        return set(filter(None, peer.eval("Enum.join(Node.list(), \" \")").strip('"').split(" ")))
+    return set(filter(None, peer.eval("' '.join(node.list())").strip("'").split(" ")))
+
+
+@needs_elixir
+def test_we_are_lost_to_a_beam_that_hears_from_us_that_we_lost_another(py, epmd_port):
+    with nodes.beam(new_name("foo"), epmd_port) as foo, nodes.beam(new_name("bar"), epmd_port) as bar:
+
+        async def main():
+            await meet(foo.name, bar.name)
+            assert until(lambda: peers_of(foo) == {bar.name, node.self_()})
+            await node.disconnect(bar.name)
+            await eventually(lambda: node.list(), [])
+            assert until(lambda: peers_of(foo) == peers_of(bar) == set())
+
+        perform(main)
+
+
+def test_nodes_that_were_parted_meet_again_with_all_names(py, foo):
+    async def main():
+        foo.tell(**REGISTER)
+        process.register(spawn(idle), Global("ours"))
+        for _ in range(3):
+            await meet(foo.name)
+            assert process.whereis(Global("theirs")).node == foo.name
+            assert shows(foo, '"ours"', True)
+            await node.disconnect(foo.name)
+            await eventually(lambda: process.whereis(Global("theirs")), None)
+            assert shows(foo, '"ours"', False)
+        process.exit(process.whereis(Global("ours")), "kill")
+
+    perform(main)
+
+
+@needs_elixir
+def test_a_hidden_node_has_names_of_its_own(epmd_port, beam, tidy):
+    with nodes.machine_node(new_name("hidden"), epmd_port, hidden=True):
+
+        async def main():
+            process.register(spawn(idle), Global("svc"))
+            assert await node.connect(beam.name)
+            await global_server.sync(timeout=LIMIT)
+            assert await node.ping(beam.name) == "pong"
+            assert whereis(beam) == "nobody"
+
+        perform(main)
+
+
+def test_a_machine_that_stops_being_a_node_keeps_its_own_names_alone(epmd_port, foo, tidy):
+    with Machine() as machine:
+        name = f"{new_name('py')}@localhost"
+
+        async def main():
+            await node.start(name, nodes.COOKIE, epmd_port=epmd_port)
+            foo.tell(**REGISTER)
+            pid = spawn(idle)
+            process.register(pid, Global("ours"))
+            await meet(foo.name)
+            assert process.whereis(Global("theirs")) is not None
+            await node.stop()
+            assert node.self_() == NO_NODE
+            assert process.whereis(Global("ours")) == pid
+            assert process.whereis(Global("theirs")) is None
+            assert shows(foo, '"ours"', False)
+            process.unregister(Global("ours"))
+            process.register(pid, Global("another"))
+            await node.start(name, nodes.COOKIE, epmd_port=epmd_port)
+            await meet(foo.name)
+            assert shows(foo, '"another"', True)
+            await node.stop()
+
+        run(main, timeout=LIMIT)
+        assert machine.global_names.announce is None
+
+
+def test_a_thousand_names_are_agreed_on_in_little_time(cluster):
+    one, two, three = cluster
+    with on(one):
+        perform(meet, two.node, three.node)
+
+        async def register_all():
+            for number in range(1000):
+                process.register(self_(), Global(("item", number)))
+            await receive(("end",))
+
+        holder = spawn(register_all)
+    for machine in (two, three):
+        with on(machine):
+            assert until(lambda machine=machine: len(machine.global_names.agreed()) == 1000)
+    with on(one):
+        process.exit(holder, "kill")
+    for machine in cluster:
+        assert until(lambda machine=machine: machine.global_names.agreed() == [])
