@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import re
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from otplib import cli_prompt, node, rpc
 from otplib.core.errors import NodeError, OtplibError, RpcError
 from otplib.core.inspection import inspect_term
 from otplib.core.reasons import format_exit
+from otplib.core.terms import Atom
 from otplib.dist import epmd
 from otplib.dist.epmd_server import EpmdServer
 from otplib.dist.node_names import full_name, is_long
@@ -99,7 +101,7 @@ def _add_rpc(commands: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("node", metavar="NODE", help="foo, for one of this machine, or foo@host")
     parser.add_argument("function", metavar="FUNCTION", help="H.say, math.sqrt, or :lists.reverse of an Erlang module")
     parser.add_argument(
-        "arguments", metavar="ARG", nargs="*", type=_literal, help="as in Python: 2.5, [1, 2], '\"text\"'"
+        "arguments", metavar="ARG", nargs="*", type=_literal, help="as in Python: 2.5, [1], '\"text\"'; or :atom"
     )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="how long to wait (default: 5)")
     parser.set_defaults(run=_reporting(run_rpc))
@@ -284,11 +286,13 @@ def _port(text: str) -> int:
 
 
 def _literal(text: str) -> Any:
+    if re.fullmatch(r":[A-Za-z_][A-Za-z0-9_@]*[?!]?", text):
+        return Atom(text[1:])
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no literal of Python's; a text has its own quotes, as in '\"{text}\"'"
+            f"{text!r} is no literal of Python's; a text has its own quotes, as in '\"{text}\"', an atom a colon"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Chapter 07 beside other foos than its own: a real `iex`, and a second notebook. And that it leaves no kernel behind."""
+"""Chapter 07 with another foo than its own, a real `iex` or a second notebook; its exercises; what it leaves behind."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ ON_A_BEAM = {
     },
     'greeting = "Good morning"': {
         "stdout": [
-            "skipped: cannot send message[3][0] to another node: a function; other Python objects than plain terms "
-            "travel between Python nodes alone\n"
+            (
+                "skipped: cannot send message[3][0] to another node: a function; other Python objects than plain terms "
+                "travel between Python nodes alone\n"
+            )
         ]
     },
 }
@@ -171,8 +173,10 @@ WRONG = [
     ("2", "async def echo_all(texts):\n    return texts[::-1]", "in that order, and gives ['three', 'two', 'one']"),
     (
         "2",
-        'async def echo_all(texts):\n    send(await node.spawn(foo, "H.echo"), (self_(), "x"))\n    await sleep(0.5)\n'
-        "    return texts",
+        (
+            'async def echo_all(texts):\n    pid, ref = await node.spawn_monitor(foo, "H.echo")\n'
+            '    send(pid, (self_(), "x"))\n    await receive(Down)\n    return texts'
+        ),
         "'x') is still in the mailbox",
     ),
     ("3", "def watch(where):\n    return spawn(receive)", "Does it call node.monitor?"),

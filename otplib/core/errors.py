@@ -12,6 +12,7 @@
         ├── LeaderError           (OSError)    print, and the group leader is dead
         ├── MachineError          (RuntimeError)  no machine can do this here, or the machine is stopped
         ├── NodeError                          distribution: wrong state, wrong name
+        │     (in dist/: CookieFileError, a cookie file to mend; TlsError, a certificate or peer that is refused)
         ├── DecodeError           (ValueError) bad bytes from the wire
         ├── RpcError              .reason      what Elixir puts into {:badrpc, reason}
         ├── RemoteError           .reason      what `:erpc.call` raises

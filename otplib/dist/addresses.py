@@ -54,7 +54,12 @@ class Places(NamedTuple):
             >>> Places(("0.0.0.0",), "0.0.0.0").admits("172.17.0.2", "172.17.0.3")
             True
         """
-        return self.public in (EVERYWHERE, own) or peer == own or peer.startswith("127.")
+        return self.public in (EVERYWHERE, own) or is_local(own, peer)
+
+
+def is_local(own: str, peer: str) -> bool:
+    """Whether a caller from `peer` that has reached us on our address `own` is on this machine."""
+    return peer == own or peer.startswith("127.")
 
 
 def listening_places(host: str, listen: str = LOOPBACK) -> Places:

@@ -49,7 +49,8 @@ class EpmdKeeper:
         port: where the node listens.
         hidden: registered as a hidden node.
         epmd_port: where epmd is; `ERL_EPMD_PORT`, else 4369, if None.
-        addresses: where an epmd of ours listens; only this machine is answered there.
+        addresses: where an epmd of ours listens; only this machine is answered there,
+        public: but for this one of them, where other machines may look for nodes.
 
     Example:
         >>> keeper = EpmdKeeper("foo", 4711, epmd_port=_free_port())
@@ -69,15 +70,16 @@ class EpmdKeeper:
         hidden: bool = False,
         epmd_port: int | None = None,
         addresses: Iterable[str] = (epmd.LOOPBACK,),
+        public: str | None = None,
     ) -> None:
         self.name = name
         self.port = port
         self.hidden = hidden
         self.epmd_port = epmd.default_port() if epmd_port is None else epmd_port
-        self._addresses = tuple(addresses)
+        self._addresses, self._public = tuple(addresses), public
         # The watching thread alone touches these two once it runs; `close` waits for its end before it does.
         self._registration: epmd.Registration | None = None
-        self._server: _HostedEpmd | None = None
+        self._server: EpmdServer | None = None
         self._closing = threading.Event()
         self._wake_read, self._wake_write = socket.socketpair()
         self._thread: threading.Thread | None = None
@@ -181,7 +183,7 @@ class EpmdKeeper:
         the winner when it asks again.
         """
         try:
-            self._server = _HostedEpmd(self.epmd_port, addresses=self._addresses)
+            self._server = EpmdServer(self.epmd_port, addresses=self._addresses, public=self._public)
         except OSError as error:
             return error
         log.debug("no epmd on port %d: %s hosts one", self.epmd_port, self.name)
@@ -219,12 +221,6 @@ class EpmdKeeper:
                 if not told:
                     log.warning("node %s is not listed by epmd any more: %s. Trying again", self.name, error)
                     told = True
-
-
-class _HostedEpmd(EpmdServer):
-    def abandon(self) -> None:
-        """In a forked child: close what the parent listens on, or callers would wait there for an answer."""
-        self._release_sockets()
 
 
 def _free_port() -> int:

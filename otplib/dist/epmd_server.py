@@ -1,4 +1,4 @@
-"""An epmd of our own, for machines without one: the whole protocol, on this machine's own addresses alone.
+"""An epmd of our own, for machines without one: the whole protocol, for this machine alone unless told otherwise.
 
 `EpmdState` decides, without sockets. `EpmdServer` is the one thread that carries the answers. It is a daemon thread:
 the process that holds it may end at any time, and then whoever is still registered finds its connection closed and
@@ -21,6 +21,7 @@ from typing import Final, NamedTuple, Self, cast
 
 from otplib.core.errors import DecodeError
 from otplib.dist import epmd
+from otplib.dist.addresses import Places, is_local
 
 #: Seconds for a request to arrive whole. (epmd's own is 60, with as many connections.)
 REQUEST_TIME: Final = 5.0
@@ -58,10 +59,15 @@ class EpmdState:
         """The registered names, oldest first."""
         return [entry.name for entry in self._entries.values()]
 
-    def handle(self, connection: int, body: bytes) -> Answer:
-        """One request without its length; an error is answered by closing, as epmd does."""
+    def handle(self, connection: int, body: bytes, *, local: bool = True) -> Answer:
+        """One request without its length; an error is answered by closing, as epmd does.
+
+        Other machines (`local` false) may ask who is here and where, and nothing else.
+        """
         if connection in self._entries:
             return Answer(b"")  # a registered node has nothing more to say: it is confused, or no node
+        if not local and body[:1] not in (b"z", b"n"):
+            return Answer(b"")
         try:
             request = epmd.decode_request(body)
         except DecodeError:
@@ -100,10 +106,11 @@ class EpmdState:
 
 
 class _Connection:
-    __slots__ = ("answer", "deadline", "input", "output", "registered", "socket")
+    __slots__ = ("answer", "deadline", "input", "local", "output", "registered", "socket")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, local: bool) -> None:
         self.socket = connection
+        self.local = local  # the caller is on this machine
         self.input = bytearray()
         self.output = b""
         self.answer: Answer | None = None  # None until the request has arrived
@@ -115,7 +122,8 @@ class EpmdServer:
     """Answers on `port` of the given addresses until `close()`, or after `release()` until the last name is gone.
 
     Only this machine is answered, whatever the addresses: give the address of the host's own name as well, if it is
-    not a loopback one, and `erl -sname` finds us under it.
+    not a loopback one, and `erl -sname` finds us under it. At the `public` address (`"0.0.0.0"`: at all of them) other
+    machines may look for nodes; only nodes of this one are registered.
 
     Raises:
         OSError: the port is taken. Somebody else was faster: ask again whether an epmd answers.
@@ -126,8 +134,11 @@ class EpmdServer:
         {}
     """
 
-    def __init__(self, port: int | None = None, *, addresses: Iterable[str] = (epmd.LOOPBACK,)) -> None:
+    def __init__(
+        self, port: int | None = None, *, addresses: Iterable[str] = (epmd.LOOPBACK,), public: str | None = None
+    ) -> None:
         self.port = epmd.default_port() if port is None else port
+        self._places = Places(tuple(dict.fromkeys(addresses)), public)
         self._listeners: list[socket.socket] = []
         self._selector = selectors.DefaultSelector()
         self._connections: dict[int, _Connection] = {}  # only the server's thread touches these, and the state
@@ -136,7 +147,7 @@ class EpmdServer:
         self._closing = False
         self._ended = threading.Event()
         try:
-            for address in dict.fromkeys(addresses):
+            for address in self._places.addresses:
                 self._listen(address)
         except BaseException:
             self._release_sockets()
@@ -162,6 +173,10 @@ class EpmdServer:
         self._closing = True
         self._wake()
         self.join(timeout)
+
+    def abandon(self) -> None:
+        """In a forked child: close what the parent listens on, or callers would wait there for an answer."""
+        self._release_sockets()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; whether it has come."""
@@ -230,12 +245,12 @@ class EpmdServer:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 time.sleep(0.05)  # the process has no file left: the caller stays in the queue, and we must not spin
             return
-        local = peer[0].startswith("127.") or peer[0] == accepted.getsockname()[0]
-        if not local or len(self._connections) >= MAX_CONNECTIONS:
+        own = accepted.getsockname()[0]
+        if not self._places.admits(own, peer[0]) or len(self._connections) >= MAX_CONNECTIONS:
             accepted.close()
             return
         accepted.setblocking(False)
-        self._connections[accepted.fileno()] = _Connection(accepted)
+        self._connections[accepted.fileno()] = _Connection(accepted, is_local(own, peer[0]))
         self._selector.register(accepted, selectors.EVENT_READ)
 
     def _read(self, connection: _Connection) -> None:
@@ -248,7 +263,8 @@ class EpmdServer:
         if length > epmd.MAX_REQUEST:
             self._drop(connection)
         elif len(connection.input) >= 2 + length and len(connection.input) >= 2:
-            answer = self._state.handle(connection.socket.fileno(), bytes(connection.input[2 : 2 + length]))
+            body = bytes(connection.input[2 : 2 + length])
+            answer = self._state.handle(connection.socket.fileno(), body, local=connection.local)
             connection.answer, connection.output = answer, answer.data
             connection.registered = answer.keep
             self._selector.modify(connection.socket, selectors.EVENT_WRITE)

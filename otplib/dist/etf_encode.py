@@ -15,6 +15,7 @@ from otplib.core.inspection import inspect_term
 from otplib.core.terms import NO_NODE, Atom, Pid, Ref
 from otplib.dist import etf_objects
 from otplib.dist import etf_tags as tags
+from otplib.dist.etf_pieces import Bounded
 from otplib.dist.etf_readable import make_readable
 from otplib.dist.etf_tags import Here
 from otplib.dist.etf_terms import BitString, Export, FrozenList, FrozenMap, Fun, ImproperList, Port, Sealed
@@ -107,7 +108,7 @@ class Encoder:
             _End: lambda end: _NIL,
             float: self._write_float,
             memoryview: lambda view: self._head_of_bytes(view.nbytes) + view.tobytes(),
-            Pid: self._write_pid,
+            Pid: Bounded(self._write_pid).__getitem__,
             Ref: self._write_ref,
             Port: _write_port,
             BitString: lambda value: _bits(tags.BIT_BINARY, len(value.data), value.bits) + value.data,

@@ -26,18 +26,18 @@ _FIRST_PIECE: Final = 64
 _WIDTHS: Final = {tags.SMALL_INTEGER: 2, tags.INTEGER: 5, tags.NEW_FLOAT: 9}
 
 
-class Bounded(dict[bytes, Any]):
-    """A table from wire bytes to what they mean, filled on demand; full, it starts again."""
+class Bounded(dict[Any, Any]):
+    """A table from wire bytes to what they mean, or back, filled on demand; full, it starts again."""
 
-    def __init__(self, read: Callable[[bytes], Any]) -> None:
+    def __init__(self, make: Callable[[Any], Any]) -> None:
         super().__init__()
-        self._read = read
+        self._make = make
 
-    def __missing__(self, raw: bytes) -> Any:
-        value = self._read(raw)
+    def __missing__(self, key: Any) -> Any:
+        value = self._make(key)
         if len(self) >= _CACHED:
             self.clear()
-        self[raw] = value
+        self[key] = value
         return value
 
 

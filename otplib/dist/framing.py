@@ -1,6 +1,7 @@
 """Bytes to packets and back: a stream arrives in pieces of any size, a packet is handed out whole.
 
-During the handshake a packet carries a length of two bytes, afterwards of four. An empty packet is a tick.
+During the handshake a packet carries a length of two bytes, afterwards of four; over TLS four from the beginning, as
+`inet_tls_dist` does. An empty packet is a tick.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _LENGTH_4 = struct.Struct(">I")
 class Framing:
     """Takes the stream of one connection apart. It starts with the handshake's lengths; `connected()` switches.
 
+    `wide`: four bytes of length in the handshake too.
+
     `packets()` gives what is complete, one at a time, and looks at the length of each anew: a handshake message and
     the first packet after it may arrive in one piece.
 
@@ -41,10 +44,12 @@ class Framing:
 
     __slots__ = ("_buffer", "_length", "_limit", "_limit_connected", "_start")
 
-    def __init__(self, *, max_handshake: int = MAX_HANDSHAKE, max_packet: int = MAX_PACKET) -> None:
+    def __init__(
+        self, *, wide: bool = False, max_handshake: int = MAX_HANDSHAKE, max_packet: int = MAX_PACKET
+    ) -> None:
         self._buffer = bytearray()  # never holds more than the limit, a length and one piece of input
         self._start = 0  # where the next packet begins; what lies before it goes at the next `feed`
-        self._length = _LENGTH_2
+        self._length = _LENGTH_4 if wide else _LENGTH_2
         self._limit = max_handshake
         self._limit_connected = max_packet
 
@@ -90,8 +95,8 @@ class Framing:
             yield bytes(buffer[begin:end]) if length < 4_096 else bytes(memoryview(buffer)[begin:end])
 
 
-def handshake_frame(message: bytes) -> bytes:
-    r"""One message of the handshake with its length.
+def handshake_frame(message: bytes, *, wide: bool = False) -> bytes:
+    r"""One message of the handshake with its length; `wide` as for `Framing`.
 
     Raises:
         ValueError: it is longer than two bytes can say.
@@ -102,6 +107,8 @@ def handshake_frame(message: bytes) -> bytes:
     """
     if len(message) > 0xFFFF:
         raise ValueError(f"a handshake message has at most 65535 bytes, this one has {len(message)}")
+    if wide:
+        return packet_frame(message)
     return _LENGTH_2.pack(len(message)) + message
 
 

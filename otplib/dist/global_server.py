@@ -135,10 +135,10 @@ class GlobalNameServer(GenServer):
             word = "claim" if change is Change.REGISTERED else "unregister"
             machine.deliver(hears, (word, term, pid))
 
-        machine.global_names.announce = announce
-        record.on_exit = lambda reason, result: machine.global_names.leave()
+        machine.global_names.join(announce)
+        record.on_exit = lambda reason, result: machine.global_names.leave(announce)
         kernel.monitor_nodes(record.pid, True)
-        for node in kernel.nodes():  # connected before we could hear it: it has spoken to nobody
+        for node in kernel.nodes():  # the name server they knew has died, or they were too early: nobody listened
             kernel.disconnect(node, _pass)
         return Ok(_State(kernel, machine, record, protocol, partitions, locker, registrar))
 

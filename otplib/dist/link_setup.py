@@ -65,7 +65,7 @@ class LinkSetup:
         self.supersedes = False
         self._host = host
         self._handshake = handshake
-        self._framing = Framing()
+        self._framing = Framing(wide=wire.layered)
         self._over = False
         self._deadline = poller.later(SETUP_TIME, lambda: self.give_up("the peer took too long"))
         wire.on_bytes = self._on_bytes
@@ -103,7 +103,7 @@ class LinkSetup:
             action = waiting.pop(0)
             match action:
                 case Send(message):
-                    self.wire.write(handshake_frame(message))
+                    self.wire.write(handshake_frame(message, wide=self.wire.layered))
                 case NameReceived(node):
                     self.node = node
                     assert isinstance(self._handshake, Acceptor)

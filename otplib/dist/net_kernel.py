@@ -105,10 +105,10 @@ class NetKernel:
         self.net_tick_time = net_tick_time
         self.here = Here(node, 0, machine.creation)
         self.router = Router(machine, self._begin_to_connect, self._abandon)
-        self._listen, self._port = listen, port
-        self._epmd_port = epmd_port
-        self._pickle = pickle
-        self._tls = tls
+        self.listen, self._port = listen, port
+        self.epmd_port = epmd_port
+        self.pickle = pickle
+        self.tls = tls
         self._this = ThisNode(node, 0, claimed_flags(hidden=hidden))
         self._poller: Poller | None = None
         self._listeners: list[_Listener] = []
@@ -133,12 +133,17 @@ class NetKernel:
             NodeError: the address cannot be listened on, or no port mapper is to be had.
         """
         name, host = split_name(self.node)
-        places = listening_places(host, self._listen)
+        places = listening_places(host, self.listen)
         self._listeners = [_Listener(self, one, places.admits) for one in open_listeners(places.addresses, self._port)]
         port = self._listeners[0].socket.getsockname()[1]
         try:
             self._keeper = EpmdKeeper(
-                name, port, hidden=self.hidden, epmd_port=self._epmd_port, addresses=places.addresses
+                name,
+                port,
+                hidden=self.hidden,
+                epmd_port=self.epmd_port,
+                addresses=places.addresses,
+                public=places.public,
             )
             creation = self._keeper.register()
         except BaseException:
@@ -206,6 +211,8 @@ class NetKernel:
     def _abandon(self) -> None:
         if self._poller is not None:
             self._poller.abandon()
+        if self._keeper is not None:
+            self._keeper.abandon()
 
     # ---- who is there ------------------------------------------------------------------------------------------
 
@@ -305,7 +312,7 @@ class NetKernel:
         try:
             name, host = split_name(channel.node)
             for address in calling_addresses(host, split_name(self.node)[1]):
-                connection = _call(name, address, self._epmd_port)
+                connection = _call(name, address, self.epmd_port)
                 if connection is not None:
                     break
         except (OSError, ValueError, NodeError) as error:
@@ -338,9 +345,9 @@ class NetKernel:
         setup.begin()
 
     def _layer(self, *, server_side: bool, node: str | None) -> TlsLayer | None:
-        if self._tls is None:
+        if self.tls is None:
             return None
-        return TlsLayer(self._tls, server_side=server_side, server_hostname=split_name(node)[1] if node else None)
+        return TlsLayer(self.tls, server_side=server_side, server_hostname=split_name(node)[1] if node else None)
 
     # ---- being called ------------------------------------------------------------------------------------------
 
@@ -447,7 +454,7 @@ class NetKernel:
         self.drop_old(peer.node)
         channel = self.router.adopt(peer.node)
         python = peer.is_python
-        decoder = Decoder(python_peer=python, allow_pickle=python and self._pickle, here=self.here)
+        decoder = Decoder(python_peer=python, allow_pickle=python and self.pickle, here=self.here)
         receiver = Receiver(self.machine, self.router, channel)
         connection = Connection(
             poller, channel, peer, setup.wire, framing, decoder, receiver, self.net_tick_time, self._connection_ended
@@ -455,7 +462,7 @@ class NetKernel:
         self._connections[peer.node] = connection
         # The observers first: whoever waits for the connection finds them told.
         self._tell_observers("nodeup", peer)
-        line = Line(SignalWriter(peer, self.here, self._pickle), setup.wire, peer)
+        line = Line(SignalWriter(peer, self.here, self.pickle), setup.wire, peer)
         if not channel.go_up(line, receiver.refused):
             setup.wire.close("more signals came than could wait for the connection")
         with self.machine.lock:

@@ -122,16 +122,16 @@ async def start_peer(
 
 def _take_after(kernel: NetKernel) -> dict[str, Any]:
     """What makes a node that meets whoever we meet."""
-    tls = kernel._tls
+    tls = kernel.tls
     return {
         # The one place where a cookie is written: into the pipe to our own child.
         "cookie": kernel.cookies.default._secret.decode("latin-1"),
         "tls": None if tls is None else dataclasses.asdict(tls),
         "options": {
-            "listen": kernel._listen,
-            "pickle": kernel._pickle,
+            "listen": kernel.listen,
+            "pickle": kernel.pickle,
             "net_tick_time": kernel.net_tick_time,
-            "epmd_port": kernel._epmd_port,
+            "epmd_port": kernel.epmd_port,
         },
     }
 

@@ -14,7 +14,6 @@ import contextlib
 import heapq
 import itertools
 import logging
-import os
 import selectors
 import socket
 import threading
@@ -73,6 +72,7 @@ class Poller:
         #: the calls. Whoever comes second sees the other's write.
         self._woken = False
         self._stopping = False
+        self._ident = 0
         #: Where a source may have its socket put what it reads: on the thread, and not beyond one call.
         self.space = memoryview(bytearray(256 * 1024))
         self._selector.register(self._wake_read, READ)
@@ -87,7 +87,7 @@ class Poller:
     def call(self, action: Callable[[], None]) -> None:
         """Have `action` done on the thread, soon."""
         self._calls.append(action)
-        if not self._woken:
+        if not self._woken and threading.get_ident() != self._ident:  # on the thread itself they come in this turn
             self._woken = True
             with contextlib.suppress(OSError):  # full: it is awake; closed: nobody is there any more
                 self._wake_write.send(b"x")
@@ -103,7 +103,8 @@ class Poller:
         """Close what a fork has left in a child, where the thread is not; the parent's sockets stay connected."""
         for key in list(self._selector.get_map().values()):
             with contextlib.suppress(OSError):
-                os.close(key.fd)
+                key.fileobj.close()  # type: ignore[union-attr]  # all are sockets
+        self._selector.close()
         self._wake_write.close()
 
     @property
@@ -135,7 +136,7 @@ class Poller:
         """The life of the thread."""
         scheduler = self._scheduler
         carrier = Carrier(scheduler.machine)
-        carrier.tid = threading.get_ident()
+        carrier.tid = self._ident = threading.get_ident()
         carrier.on_stuck = self._move
         with scheduler.machine.lock:
             scheduler.carriers.add(carrier)

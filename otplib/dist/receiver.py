@@ -18,6 +18,7 @@ from otplib.dist.far_calls import run_function
 from otplib.dist.router import Router
 from otplib.dist.shapes import from_wire
 from otplib.vm.machine import Machine
+from otplib.vm.output import install_output
 from otplib.vm.process_record import ProcessRecord, Status
 
 log = logging.getLogger("otplib")
@@ -209,6 +210,7 @@ class Receiver:
                     self._watch(record, signal.from_pid, signal.req_id, None)
             self._channel.put(control.SpawnReply(signal.req_id, signal.from_pid, flags, record.pid))
 
+        install_output()  # somebody may have put a stream of their own in place
         try:
             self._machine.spawn(run_function, (module, function, signal.arg_list), {}, parent, bind=bind)
         except SystemLimitError:

@@ -72,6 +72,11 @@ class Wire:
     # ---- from any thread ---------------------------------------------------------------------------------------
 
     @property
+    def layered(self) -> bool:
+        """Whether TLS stands between the socket and the packets."""
+        return self._layer is not None
+
+    @property
     def waiting(self) -> int:
         """Bytes of output that the socket has not taken yet."""
         return self._size

@@ -26,6 +26,10 @@ class Change(Enum):
     UNREGISTERED = "unregistered"
 
 
+#: Told what has been done to which name, of which process.
+Announce = Callable[[Change, Any, Pid], None]
+
+
 class Named(NamedTuple):
     """An agreed name."""
 
@@ -72,8 +76,8 @@ class GlobalNames:
         self._equals: dict[Any, list[_Entry]] = {}
         #: The names of a process; no row without a name.
         self.terms: dict[Holder, list[Any]] = {}
-        #: Told of what processes of this machine do, on their threads, after it is done here. None: we are no node.
-        self.announce: Callable[[Change, Any, Pid], None] | None = None
+        #: None: we are no node. Called on the threads of the processes that change names, after it is done here.
+        self.announce: Announce | None = None
 
     # ---- for the verbs ---------------------------------------------------------------------------------------
 
@@ -187,16 +191,31 @@ class GlobalNames:
         with self._lock:
             self.forget(holder)
 
-    def leave(self) -> None:
-        """Be no node any more: far holders are gone, and what was claimed is agreed."""
+    def join(self, announce: Announce) -> None:
+        """Be a node that knows no other yet, and have it told from now on what processes here do to names."""
         with self._lock:
-            self.announce = None
-            for holder in [holder for holder in self.terms if isinstance(holder, Pid)]:
-                self.forget(holder)
-            for entry in self._entries.values():
-                if entry.claimant is not None:
-                    entry.agreed = Named(entry.term, entry.claimant, None)
-                    entry.claimant = None
+            self._keep_own()
+            self.announce = announce
+
+    def leave(self, announce: Announce) -> None:
+        """Be no node any more; nothing if somebody else has joined since.
+
+        Race: the name server of a node dies; its supervisor hears of it and starts the next, which joins; then what is
+        left to do at the first one's end is done, and must not undo that.
+        """
+        with self._lock:
+            if self.announce is announce:
+                self._keep_own()
+                self.announce = None
+
+    def _keep_own(self) -> None:
+        """Far holders are gone, and what was claimed is agreed."""
+        for holder in [holder for holder in self.terms if isinstance(holder, Pid)]:
+            self.forget(holder)
+        for entry in self._entries.values():
+            if entry.claimant is not None:
+                entry.agreed = Named(entry.term, entry.claimant, None)
+                entry.claimant = None
 
     # ---- the table; what changes it holds the lock ---------------------------------------------------------------
 

@@ -232,8 +232,29 @@ def machine_node(name: str, epmd_port: int, *, cookie: str = COOKIE, **options: 
 
 
 def perform(scenario: Callable[..., Any], *args: Any) -> Any:
-    """Run a scenario as a process of the machine of this block; one that hangs is killed."""
-    return run(scenario, *args, timeout=LIMIT)
+    """Run a scenario as a process of the machine of this block; one that hangs is killed, and it is told where."""
+    coroutines: list[Any] = []
+    waits_at: list[str] = []
+
+    async def performed() -> Any:
+        coroutines.append(scenario(*args))
+        return await coroutines[0]
+
+    def look() -> None:
+        waiting = coroutines[0] if coroutines else None
+        while waiting is not None and (frame := getattr(waiting, "cr_frame", None)) is not None:
+            waits_at.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}")
+            waiting = waiting.cr_await
+
+    clock = threading.Timer(LIMIT - 1, look)
+    clock.start()
+    try:
+        return run(performed, timeout=LIMIT)
+    except TimeoutError:
+        raise AssertionError("it hung here:\n" + "\n".join(waits_at)) from None
+    finally:
+        clock.cancel()
+        clock.join()
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otplib.core.errors import CopyError, DecodeError, NodeError
-from otplib.core.terms import Atom, Pid
+from otplib.core.terms import NO_NODE, Atom, Pid, Ref
 from otplib.dist import control, control_reader, control_writer
 from otplib.dist.control import NO_PAYLOAD, build_control, has_payload, parse_control
 from otplib.dist.control_reader import ControlReader
 from otplib.dist.control_writer import ControlWriter
-from otplib.dist.etf import Decoder, Encoder, decode_prefix, encode
+from otplib.dist.etf import Decoder, Encoder, Here, decode_prefix, encode
+from otplib.dist.etf_tags import REF_SHIFT
 from otplib.dist.flags import CLAIMED, DFlag
 from otplib.dist.framing import packet_frame
 from tests.dist.test_control import REF, SAMPLES, TOKEN, A, B, flag_sets, messages
@@ -75,6 +76,34 @@ def test_a_known_pair_is_told_from_others_with_names_of_other_lengths():
         assert reader.read(writer.write(message)[4:]) == message
 
 
+def test_references_of_one_to_five_words_at_the_end_are_told_apart():
+    reader, writer = ControlReader(Decoder()), ControlWriter(Encoder(), CLAIMED)
+    usual = [Ref("a@h", number, 3) for number in (0, 7, 2**96 - 1)]
+    others = [Ref("a@h", 1 << 31 | words << REF_SHIFT, 3) for words in (1, 2, 4, 5)]
+    elsewhere = [Ref("b@h", 7, 3), Ref("a@h", 7, 4)]
+    for ref in (*usual, *others, *elsewhere) * 2:
+        for message in (
+            control.AliasSend(A, ref, "hi"),
+            control.MonitorP(A, B, ref),
+            control.DemonitorP(A, B, ref),
+            control.MonitorPExit(B, A, ref, ("shutdown", 1)),
+            control.MonitorPExit(Atom("rex"), A, ref, "noproc"),
+        ):
+            packet = writer.write(message)
+            assert packet == write_plainly(message, CLAIMED)
+            assert reader.read(packet[4:]) == message
+
+
+def test_references_of_this_node_become_its_own_also_when_their_owner_is_known():
+    here = Here("a@h", 3, 99)
+    reader, writer = ControlReader(Decoder(here=here)), ControlWriter(Encoder(here=here), CLAIMED)
+    for number in (7, 8, 9):
+        message = control.AliasSend(B, Ref(NO_NODE, number, 99), "hi")
+        packet = writer.write(message)
+        assert packet == write_plainly(control.AliasSend(B, Ref("a@h", number, 3), "hi"), CLAIMED)
+        assert reader.read(packet[4:]) == message
+
+
 def test_a_name_given_as_a_plain_string_travels_as_an_atom_also_the_second_time():
     writer = ControlWriter(Encoder(), CLAIMED)
     plain, atom = control.RegSend(A, "rex", 1), control.RegSend(A, Atom("rex"), 1)
@@ -113,7 +142,8 @@ def test_a_field_of_the_wrong_kind_is_refused_every_time():
 def test_many_pairs_do_not_grow_the_tables_without_bound():
     reader, writer = ControlReader(Decoder()), ControlWriter(Encoder(), CLAIMED)
     for number in range(2 * control_reader.MAX_KNOWN + 100):
-        message = control.Send(Pid("a@h", number, 0, 3), B, number)
+        sender = Pid("a@h", number, 0, 3)
+        message = control.Send(sender, B, number) if number % 2 else control.AliasSend(sender, REF, number)
         assert reader.read(writer.write(message)[4:]) == message
         assert len(reader._known) <= control_reader.MAX_KNOWN
         assert len(writer._known) <= control_writer.MAX_KNOWN

@@ -173,7 +173,7 @@ def test_many_that_start_at_once_agree_on_one_cookie(tmp_path):
         subprocess.Popen(
             [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for _ in range(6)
+        for _ in range(4)
     ]
     for one in started:
         one.stdin.write("go\n")

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from otplib.core.errors import NameTakenError, NodeError
-from otplib.dist import epmd
+from otplib.dist import addresses, epmd, epmd_server
 from otplib.dist.epmd_keeper import EpmdKeeper
 from otplib.dist.epmd_server import EpmdServer
 from tests.dist.beam import LIMIT, beam_environment, beam_node, needs_beam, needs_epmd, real_epmd, until
@@ -132,6 +132,24 @@ def test_all_addresses_of_the_node_are_answered_on(keep, port):
     keeper = keep("foo", addresses=("127.0.0.1", "127.0.0.2"))
     keeper.register()
     assert epmd.names(host="127.0.0.2", epmd_port=port) == {"foo": 4711}
+
+
+def test_other_machines_may_look_for_nodes_where_the_node_is_open_to_them_and_do_nothing_else(keep, port, monkeypatch):
+    # Everybody counts as a stranger here: this machine has no second one to ask from.
+    monkeypatch.setattr(epmd_server, "is_local", lambda own, peer: peer == "127.0.0.1" and own == "127.0.0.1")
+    monkeypatch.setattr(addresses, "is_local", lambda own, peer: peer == "127.0.0.1" and own == "127.0.0.1")
+    closed = keep("shut", 4711, addresses=("127.0.0.1", "127.0.0.2"))
+    closed.register()
+    with pytest.raises(OSError, match=r"closed|reset"):
+        epmd.port_please("shut", host="127.0.0.2", epmd_port=port)
+    closed.close()
+    keep("open", 4712, addresses=("127.0.0.1", "127.0.0.2"), public="127.0.0.2").register()
+    assert epmd.port_please("open", host="127.0.0.2", epmd_port=port).port == 4712
+    assert epmd.names(host="127.0.0.2", epmd_port=port) == {"open": 4712}
+    with pytest.raises(OSError, match=r"closed|reset"):
+        epmd.register("stranger", 1, host="127.0.0.2", epmd_port=port)
+    assert not epmd.kill(host="127.0.0.2", epmd_port=port)
+    assert epmd.names(epmd_port=port) == {"open": 4712}
 
 
 def test_the_port_of_epmd_may_be_set_by_the_variable_of_a_beam(keep, port, monkeypatch):
@@ -252,21 +270,24 @@ def test_a_forked_child_lets_go_of_the_port_and_the_parent_notices_nothing(keep,
     keeper = keep("foo")
     keeper.register()
     read, write = os.pipe()
+    done_read, done_write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(write)
         keeper.abandon()
+        os.write(done_write, b"x")
         os.read(read, 1)  # lives until the parent says so
         os._exit(0)
     try:
+        os.read(done_read, 1)
         assert names(port) == {"foo": 4711}
         assert keeper.registered
         keeper.close()
         with socket.create_server(("127.0.0.1", port)):  # the child does not hold it
             pass
     finally:
-        os.close(write)
-        os.close(read)
+        for each in (read, write, done_read, done_write):
+            os.close(each)
         os.waitpid(child, 0)
 
 

@@ -102,4 +102,5 @@ SORTED_BY_A_BEAM = [
 
 def test_pids_of_several_nodes_are_sorted_as_a_beam_sorts_them():
     pids = [Pid(*parts) for parts in SORTED_BY_A_BEAM]
-    assert sorted(pids[::-1], key=term_order) == pids
+    shuffled = sorted(pids, key=repr)
+    assert sorted(shuffled, key=term_order) == pids != shuffled

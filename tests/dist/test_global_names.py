@@ -34,7 +34,7 @@ def process_of(machine: DeterministicMachine) -> ProcessRecord:
 def announced(names: GlobalNames) -> list[tuple[Change, object, Pid]]:
     """Make it the replica of a node; gives what is announced from now on."""
     told: list[tuple[Change, object, Pid]] = []
-    names.announce = lambda change, term, pid: told.append((change, term, pid))
+    names.join(lambda change, term, pid: told.append((change, term, pid)))
     return told
 
 
@@ -197,7 +197,7 @@ def test_a_node_that_leaves_the_cluster_keeps_its_own_names_alone(machine, names
     names.insert("agreed", two)
     names.insert("far", FAR)
     told.clear()
-    names.leave()
+    names.leave(names.announce)
     assert [names.find(name) for name in ("claimed", "agreed", "far")] == [one, two, None]
     assert {name.pid for name in names.agreed()} == {one.pid, two.pid}
     names.unregister("claimed")
@@ -209,6 +209,19 @@ def test_a_claim_of_both_conflicting_sides_survives_leaving_for_the_process_that
     one = process_of(machine)
     names.register("svc", one)
     names.insert("svc", FAR)
-    names.leave()
+    names.leave(names.announce)
     assert names.find("svc") is one
     assert names.terms == {one: ["svc"]}
+
+
+def test_a_name_server_whose_end_comes_after_the_beginning_of_the_next_leaves_it_alone(machine, names):
+    announced(names)
+    first = names.announce
+    names.insert("far", FAR)
+    told, one = announced(names), process_of(machine)
+    assert names.find("far") is None, "the next one knows no other node yet"
+    names.insert("far", FAR)
+    names.leave(first)
+    assert names.find("far") == FAR
+    names.register("svc", one)
+    assert told == [(Change.REGISTERED, "svc", one.pid)]

@@ -1,4 +1,4 @@
-"""`Global` names in clusters of real nodes: BEAMs and Pythons, by the same assertions where both can be the other end."""
+"""`Global` names in clusters of real nodes: BEAMs and Pythons, by the same tests where both can be the other end."""
 
 from __future__ import annotations
 
@@ -19,23 +19,35 @@ from tests.dist.beam import LIMIT, until
 from tests.dist.node_fixtures import new_name
 from tests.dist.nodes import Peer, needs_elixir, on, perform
 
-#: Has a process there registered as `Global("theirs")`; it ends with the shell of that node.
-REGISTER = {
-    "elixir": """
-        f = fn f -> receive do {:get, from} -> send(from, :got); f.(f); {:die, r} -> exit(r) end end
-        holder = spawn_link(fn -> f.(f) end)
-        :yes = :global.register_name("theirs", holder)
-    """,
-    "python": dedent("""
-        async def hold():
-            while True:
-                match await receive():
-                    case ("get", sender): send(sender, Atom("got"))
-                    case ("die", reason): raise Exit(reason)
-        holder = spawn_link(hold)
-        process.register(holder, Global("theirs"))
-    """),
-}
+
+#: Seconds for anything that nodes agree on; well within LIMIT, so that it is seen what has not come about.
+MOMENT = 10.0
+
+
+def holding(name: str) -> dict[str, str]:
+    """What a node evaluates to have a process, its variable `holder`, registered as `Global(name)`."""
+    return {
+        "elixir": f"""
+            f = fn f -> receive do {{:get, from}} -> send(from, :got); f.(f); {{:die, r}} -> exit(r) end end
+            holder = spawn(fn -> f.(f) end)
+            :yes = :global.register_name("{name}", holder)
+        """,
+        "python": dedent(f"""
+            async def hold():
+                while True:
+                    match await receive():
+                        case ("get", sender): send(sender, Atom("got"))
+                        case ("die", reason): raise Exit(reason)
+            holder = spawn(hold)
+            process.register(holder, Global("{name}"))
+        """),
+    }
+
+
+@pytest.fixture
+def theirs() -> str:
+    """A name that nobody has had, as nodes are kept from test to test."""
+    return new_name("theirs")
 
 
 async def idle() -> None:
@@ -45,19 +57,19 @@ async def idle() -> None:
 async def ask(name: Global) -> str:
     """Send to a holder that was registered as REGISTER does; gives its answer."""
     send(name, (Atom("get"), self_()))
-    return await receive(str, timeout=LIMIT)
+    return await receive(str, timeout=MOMENT)
 
 
 async def meet(*names: str) -> None:
     """Connect, and wait until all that are connected have the same names."""
     for name in names:
         assert await node.connect(name)
-    await global_server.sync(timeout=LIMIT)
+    await global_server.sync(timeout=MOMENT)
 
 
 async def eventually(what, wanted) -> None:
     """Look again and again until `what()` gives what is wanted."""
-    deadline = LIMIT
+    deadline = MOMENT
     while (found := what()) != wanted:
         assert deadline > 0, f"{found!r}, and not {wanted!r}"
         deadline -= 0.01
@@ -103,72 +115,72 @@ def test_a_name_registered_here_is_known_there_until_its_process_ends(py, foo):
     perform(main)
 
 
-def test_a_name_registered_there_is_known_here_until_its_process_ends(py, foo):
+def test_a_name_registered_there_is_known_here_until_its_process_ends(py, foo, theirs):
     """y14_global.exs"""
 
     async def main():
         await meet(foo.name)
-        foo.tell(**REGISTER)
-        await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
-        pid = process.whereis(Global("theirs"))
+        foo.tell(**holding(theirs))
+        await eventually(lambda: process.whereis(Global(theirs)) is not None, True)
+        pid = process.whereis(Global(theirs))
         assert pid.node == foo.name
-        assert await ask(Global("theirs")) == "got"
+        assert await ask(Global(theirs)) == "got"
         send(pid, (Atom("die"), Atom("done")))
-        await eventually(lambda: process.whereis(Global("theirs")), None)
+        await eventually(lambda: process.whereis(Global(theirs)), None)
 
     perform(main)
 
 
-def test_names_from_before_the_nodes_met_are_exchanged(py, foo):
+def test_names_from_before_the_nodes_met_are_exchanged(py, foo, theirs):
     async def main():
         process.register(spawn(idle), Global("ours"))
-        foo.tell(**REGISTER)
+        foo.tell(**holding(theirs))
         await meet(foo.name)
-        assert process.whereis(Global("theirs")).node == foo.name
+        assert process.whereis(Global(theirs)).node == foo.name
         assert shows(foo, '"ours"', True)
 
     perform(main)
 
 
-def test_a_name_that_is_taken_there_is_refused_here(py, foo):
+def test_a_name_that_is_taken_there_is_refused_here(py, foo, theirs):
     """y14_global.exs"""
 
     async def main():
-        foo.tell(**REGISTER)
+        foo.tell(**holding(theirs))
         await meet(foo.name)
         with pytest.raises(NameTakenError):
-            process.register(spawn(idle), Global("theirs"))
+            process.register(spawn(idle), Global(theirs))
         with pytest.raises(StartError) as refusal:
-            await Echo.start(name=Global("theirs"))
-        assert refusal.value.reason == ("already_started", process.whereis(Global("theirs")))
+            await Echo.start(name=Global(theirs))
+        assert refusal.value.reason == ("already_started", process.whereis(Global(theirs)))
 
     perform(main)
 
 
-def test_a_name_that_is_taken_here_is_refused_there(py, foo):
+def test_a_name_that_is_taken_here_is_refused_there(py, foo, theirs):
     """y14_global.exs"""
 
     async def main():
         await meet(foo.name)
-        process.register(spawn(idle), Global("theirs"))
-        assert shows(foo, '"theirs"', True)
-        assert foo.eval(REGISTER[foo.language]).startswith("** ")
+        process.register(spawn(idle), Global(theirs))
+        assert shows(foo, f'"{theirs}"', True)
+        assert foo.eval(**holding(theirs)).startswith("** ")
 
     perform(main)
 
 
-def test_a_name_can_be_taken_back_from_either_side(py, foo):
+def test_a_name_can_be_taken_back_from_either_side(py, foo, theirs):
     async def main():
         await meet(foo.name)
         process.register(spawn(idle), Global("svc"))
         assert shows(foo, '"svc"', True)
         foo.tell(elixir=':global.unregister_name("svc")', python='process.unregister(Global("svc"))')
         await eventually(lambda: process.whereis(Global("svc")), None)
-        foo.tell(**REGISTER)
-        await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
-        process.unregister(Global("theirs"))
-        assert process.whereis(Global("theirs")) is None, "here at once"
-        assert shows(foo, '"theirs"', False)
+        foo.tell(**holding(theirs))
+        await eventually(lambda: process.whereis(Global(theirs)) is not None, True)
+        process.unregister(Global(theirs))
+        assert process.whereis(Global(theirs)) is None, "here at once"
+        assert shows(foo, f'"{theirs}"', False)
 
     perform(main)
 
@@ -214,7 +226,7 @@ def test_a_server_of_a_beam_is_called_by_its_global_name(py, beam):
     async def main():
         await meet(beam.name)
         beam.define("Held", elixir="use Agent")
-        beam.eval('{:ok, _} = Agent.start(fn -> 42 end, name: {:global, :held})')
+        beam.eval("{:ok, _} = Agent.start(fn -> 42 end, name: {:global, :held})")
         await eventually(lambda: process.whereis(Global("held")) is not None, True)
         assert await GenServer.call(Global("held"), (Atom("get"), 1)) is not None
 
@@ -227,7 +239,7 @@ def test_a_server_of_a_beam_is_called_by_its_global_name(py, beam):
 def test_an_atom_and_a_binary_are_two_names_on_a_beam_and_found_by_either_here(py, beam):
     async def main():
         await meet(beam.name)
-        beam.eval(":yes = :global.register_name(:atom_svc, spawn_link(fn -> Process.sleep(:infinity) end))")
+        beam.eval(":yes = :global.register_name(:atom_svc, spawn(fn -> Process.sleep(:infinity) end))")
         await eventually(lambda: process.whereis(Global("atom_svc")) is not None, True)
         assert process.whereis(Global("atom_svc")) == process.whereis(Global(Atom("atom_svc")))
         one, two = spawn(idle), spawn(idle)
@@ -251,29 +263,28 @@ def test_of_servers_started_by_one_name_on_two_nodes_at_once_one_is_refused(clus
     with on(one):
         perform(meet, two.node)
     for number in range(10):
+        name = Global(("race", number))
         started, refused = [], []
 
-        async def start(name=Global(("race", number)), started=started, refused=refused):
+        async def start(name=name, started=started, refused=refused):
             try:
                 started.append(await Echo.start(name=name))
             except StartError as error:
                 refused.append(error.reason[0])
 
-        def pids(name=Global(("race", number))):
-            found = []
+        def is_known_to_both(name=name):
             for machine in (one, two):
                 with on(machine):
-                    found.append(process.whereis(name))
-            return found
+                    if process.whereis(name) is None:
+                        return False
+            return True
 
-        spawned = []
         for machine in (one, two):
-            with on(machine):
-                spawned.append(spawn_on(machine, start))
+            spawn_on(machine, start)
         assert until(lambda started=started, refused=refused: len(started) + len(refused) == 2)
         assert len(started) == 1
         assert refused == ["already_started"]
-        assert until(lambda pids=pids: all(pids()))
+        assert until(is_known_to_both)
 
 
 def spawn_on(machine: Machine, fn) -> Pid:
@@ -307,42 +318,42 @@ def test_of_two_that_register_one_name_at_once_one_survives(cluster):
         assert until(lambda holders=holders: None not in holders() and len(set(holders())) == 1)
 
 
-def test_two_processes_with_one_name_meet_and_one_survives(py, start):
+def test_two_processes_with_one_name_meet_and_one_survives(py, start, theirs):
     """y15_global_conflict.exs"""
     foo = start("azure")  # a smaller name than ours, so ours has to go
 
     async def main():
-        foo.tell(**REGISTER)
+        foo.tell(**holding(theirs))
         pid, ref = spawn_monitor(idle)
-        process.register(pid, Global("theirs"))
+        process.register(pid, Global(theirs))
         await meet(foo.name)
-        down = await receive(Down, timeout=LIMIT)
+        down = await receive(Down, timeout=MOMENT)
         assert (down.ref, down.reason) == (ref, "killed")
-        assert process.whereis(Global("theirs")).node == foo.name
-        assert await ask(Global("theirs")) == "got"
+        assert process.whereis(Global(theirs)).node == foo.name
+        assert await ask(Global(theirs)) == "got"
 
     perform(main)
 
 
-def test_of_two_with_one_name_that_of_the_greater_node_has_to_go(py, start):
+def test_of_two_with_one_name_that_of_the_greater_node_has_to_go(py, start, theirs):
     """y15_global_conflict.exs"""
     foo = start("zebra")
 
     async def main():
-        foo.tell(**REGISTER)
+        foo.tell(**holding(theirs))
         foo.tell(
-            elixir="monitor = Process.monitor(holder); Process.unlink(holder)",
-            python="monitor = process.monitor(holder); process.unlink(holder)",
+            elixir="monitor = Process.monitor(holder)",
+            python="monitor = process.monitor(holder)",
         )
         pid = spawn(idle)
-        process.register(pid, Global("theirs"))
+        process.register(pid, Global(theirs))
         await meet(foo.name)
-        assert process.whereis(Global("theirs")) == pid
+        assert process.whereis(Global(theirs)) == pid
         foo.tell(
             elixir="{:DOWN, ^monitor, _, _, :killed} = Otplib.next()",
             python="assert (await receive(('DOWN', monitor, ..., ..., ...))).reason == 'killed'",
         )
-        assert shows(foo, '"theirs"', True)
+        assert shows(foo, f'"{theirs}"', True)
 
     perform(main)
 
@@ -467,7 +478,7 @@ def test_beams_that_meet_through_us_stay_connected_with_us_when_one_is_killed(py
                 await meet(bar.name)
                 await eventually(lambda: set(node.list()), {foo.name, bar.name})
                 assert until(lambda: foo.eval("length(Node.list())") == "2")
-                bar.eval(':yes = :global.register_name("theirs", spawn_link(fn -> Process.sleep(:infinity) end))')
+                bar.eval(':yes = :global.register_name("theirs", spawn(fn -> Process.sleep(:infinity) end))')
                 await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
                 bar.kill()
                 await eventually(lambda: node.list(), [foo.name])
@@ -480,21 +491,21 @@ def test_beams_that_meet_through_us_stay_connected_with_us_when_one_is_killed(py
 
 
 @needs_elixir
-def test_names_of_a_killed_python_node_are_gone_and_the_others_stay_together(epmd_port, tidy):
+def test_names_of_a_killed_python_node_are_gone_and_the_others_stay_together(epmd_port, tidy, theirs):
     with (
         nodes.beam(new_name("foo"), epmd_port) as foo,
         nodes.machine_node(new_name("py"), epmd_port) as py,
         nodes.python(new_name("victim"), epmd_port) as victim,
         on(py),
     ):
-        victim.tell(**REGISTER)
+        victim.tell(**holding(theirs))
         perform(meet, foo.name, victim.name)
-        assert shows(foo, '"theirs"', True)
+        assert shows(foo, f'"{theirs}"', True)
         victim.kill()
-        assert shows(foo, '"theirs"', False)
+        assert shows(foo, f'"{theirs}"', False)
         assert until(lambda: node.list() == [foo.name])
         assert py.node in foo.eval("Node.list()")
-        assert process.whereis(Global("theirs")) is None
+        assert process.whereis(Global(theirs)) is None
 
 
 @needs_elixir
@@ -517,7 +528,7 @@ def test_when_two_lose_each_other_a_third_keeps_neither(py, start):
 
 def peers_of(peer: Peer) -> set[str]:
     if peer.language == "elixir":
-        return set(filter(None, peer.eval("Enum.join(Node.list(), \" \")").strip('"').split(" ")))
+        return set(filter(None, peer.eval('Enum.join(Node.list(), " ")').strip('"').split(" ")))
     return set(filter(None, peer.eval("' '.join(node.list())").strip("'").split(" ")))
 
 
@@ -535,18 +546,36 @@ def test_we_are_lost_to_a_beam_that_hears_from_us_that_we_lost_another(py, epmd_
         perform(main)
 
 
-def test_nodes_that_were_parted_meet_again_with_all_names(py, foo):
+def test_nodes_that_were_parted_meet_again_with_all_names(py, foo, theirs):
     async def main():
-        foo.tell(**REGISTER)
+        foo.tell(**holding(theirs))
         process.register(spawn(idle), Global("ours"))
         for _ in range(3):
             await meet(foo.name)
-            assert process.whereis(Global("theirs")).node == foo.name
+            assert process.whereis(Global(theirs)).node == foo.name
             assert shows(foo, '"ours"', True)
             await node.disconnect(foo.name)
-            await eventually(lambda: process.whereis(Global("theirs")), None)
+            await eventually(lambda: process.whereis(Global(theirs)), None)
             assert shows(foo, '"ours"', False)
         process.exit(process.whereis(Global("ours")), "kill")
+
+    perform(main)
+
+
+def test_a_name_server_that_dies_is_replaced_and_begins_anew(py, foo, theirs):
+    async def main():
+        foo.tell(**holding(theirs))
+        pid = spawn(idle)
+        process.register(pid, Global("ours"))
+        await meet(foo.name)
+        first = process.whereis("global_name_server")
+        process.exit(first, "kill")
+        await eventually(lambda: process.whereis("global_name_server") not in (None, first), True)
+        await eventually(lambda: (process.whereis(Global(theirs)), node.list()), (None, []))
+        assert process.whereis(Global("ours")) == pid
+        await meet(foo.name)
+        assert process.whereis(Global(theirs)).node == foo.name
+        assert shows(foo, '"ours"', True)
 
     perform(main)
 
@@ -558,28 +587,28 @@ def test_a_hidden_node_has_names_of_its_own(epmd_port, beam, tidy):
         async def main():
             process.register(spawn(idle), Global("svc"))
             assert await node.connect(beam.name)
-            await global_server.sync(timeout=LIMIT)
+            await global_server.sync(timeout=MOMENT)
             assert await node.ping(beam.name) == "pong"
             assert whereis(beam) == "nobody"
 
         perform(main)
 
 
-def test_a_machine_that_stops_being_a_node_keeps_its_own_names_alone(epmd_port, foo, tidy):
+def test_a_machine_that_stops_being_a_node_keeps_its_own_names_alone(epmd_port, foo, tidy, theirs):
     with Machine() as machine:
         name = f"{new_name('py')}@localhost"
 
         async def main():
             await node.start(name, nodes.COOKIE, epmd_port=epmd_port)
-            foo.tell(**REGISTER)
+            foo.tell(**holding(theirs))
             pid = spawn(idle)
             process.register(pid, Global("ours"))
             await meet(foo.name)
-            assert process.whereis(Global("theirs")) is not None
+            assert process.whereis(Global(theirs)) is not None
             await node.stop()
             assert node.self_() == NO_NODE
             assert process.whereis(Global("ours")) == pid
-            assert process.whereis(Global("theirs")) is None
+            assert process.whereis(Global(theirs)) is None
             assert shows(foo, '"ours"', False)
             process.unregister(Global("ours"))
             process.register(pid, Global("another"))

@@ -294,7 +294,9 @@ def test_who_hears_of_a_loss_passes_it_on_and_parts_with_the_lost():
     assert [type(action) for action in partitions.node_down("c@h")] == [Order], "and its end is told to nobody"
 
 
-@pytest.mark.parametrize(("life", "operation", "is_news"), [(77, 1, False), (77, 0, False), (77, 2, True), (78, 1, True)])
+@pytest.mark.parametrize(
+    ("life", "operation", "is_news"), [(77, 1, False), (77, 0, False), (77, 2, True), (78, 1, True)]
+)
 def test_a_loss_is_news_if_it_is_later_or_of_another_life(life, operation, is_news):
     partitions = new_partitions(["b@h", "d@h"])
     partitions.lost_connection(lost("b@h", "c@h"), 0.0)
