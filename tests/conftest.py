@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,9 @@ def pytest_configure(config):
     """Make the kernels and scripts that tests start run this checkout too: `pythonpath` only reaches this process."""
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    # Nodes of notebooks meet each other, and not those of whoever sits at this machine or of another run beside this.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        os.environ["ERL_EPMD_PORT"] = str(probe.getsockname()[1])
 
 
 def pytest_report_header(config):
