@@ -13,6 +13,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from otplib.core.terms import Pid, Ref
@@ -33,6 +34,16 @@ def dump(value: Any, write_identity: Callable[[Any], bytes]) -> bytes:
         MissingPackage: cloudpickle is not installed.
         Exception: whatever the object raises when it is pickled.
     """
+    file = io.BytesIO()
+    pickler = _pickler_class()(file, protocol=5)
+    pickler.write_identity = write_identity
+    pickler.dump(value)
+    return _OWN_VERSION + file.getvalue()
+
+
+@cache
+def _pickler_class() -> Any:
+    """Make the class when the first object is sent: not before is cloudpickle imported."""
     try:
         import cloudpickle  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
@@ -41,13 +52,13 @@ def dump(value: Any, write_identity: Callable[[Any], bytes]) -> bytes:
         ) from None
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-ignore]
+        write_identity: Callable[[Any], bytes]
+
         def persistent_id(self, item: Any) -> bytes | None:
             # A pid inside an object must get this node's name as it does outside.
-            return write_identity(item) if isinstance(item, Pid | Ref) else None
+            return self.write_identity(item) if isinstance(item, Pid | Ref) else None
 
-    file = io.BytesIO()
-    Pickler(file, protocol=5).dump(value)
-    return _OWN_VERSION + file.getvalue()
+    return Pickler
 
 
 def load(

@@ -17,6 +17,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from otplib.core.errors import Exit
@@ -39,8 +40,9 @@ class _UndefinedExit(Exit):
     """The end of a process that was to run what is not there."""
 
 
+@lru_cache(maxsize=1_024)
 def split_name(name: str) -> tuple[str, str]:
-    """Give the module and the function that a text such as `"H.say"` or `":lists.reverse"` names, as a BEAM spells them.
+    """Give module and function of a text such as `"H.say"` or `":lists.reverse"`, as a BEAM spells them.
 
     Raises:
         ValueError: not such a text.

@@ -69,7 +69,7 @@ async def _do(job: Any, nodes: list[str]) -> None:
     names = current_machine().global_names
     match job:
         case ("register", term, pid, caller):
-            is_free = names.find(term) is None
+            is_free = not names.is_taken(term)
             if is_free:
                 await _register(term, pid, nodes)
             gen.reply(caller, is_free)

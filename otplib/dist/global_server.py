@@ -91,7 +91,10 @@ async def sync(nodes: Iterable[str] | None = None, timeout: float | None = None)
 
 async def register_name(term: Any, pid: Pid) -> bool:
     """Register a name under the lock of the whole cluster; False if somebody has it. Mirrors
-    `:global.register_name/2`."""
+    `:global.register_name/2`.
+
+    Unlike `process.register` it takes pids of other nodes too, and terms that can change, a copy of which is the name.
+    """
     return bool(await GenServer.call(SERVER, ("register_name", term, pid), None))
 
 

@@ -1,4 +1,4 @@
-"""The net kernel: a machine as a node. It knows who is connected, connects on first use, and lets in who knows the cookie.
+"""The net kernel: a machine as a node. It connects on first use, and lets in whoever knows the cookie.
 
 Who does what:
 
@@ -267,7 +267,6 @@ class NetKernel:
 
     def disconnect(self, node: str, tell: Callable[[bool], None]) -> None:
         """Close the connection with a node; have it told whether there was one, when all that hung on it is told."""
-
         poller = self._poller
 
         def close() -> None:

@@ -96,8 +96,13 @@ class Poller:
         """End the thread once it has done what it was asked for. Idempotent."""
         self._stopping = True
         self.call(lambda: None)
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        deadline = time.monotonic() + timeout
+        while not self.is_here and time.monotonic() < deadline:
+            try:
+                self._thread.join(deadline - time.monotonic())
+                return
+            except RuntimeError:  # it is to take the place of a stuck one and has not begun yet
+                time.sleep(0.001)
 
     def abandon(self) -> None:
         """Close what a fork has left in a child, where the thread is not; the parent's sockets stay connected."""
@@ -156,8 +161,11 @@ class Poller:
 
         The old thread is past everything that it had to do here, and finds that it is no longer the one.
         """
-        self._thread = self._make_thread()
-        self._thread.start()
+        stuck, self._thread = self._thread, self._make_thread()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no more threads: the sockets wait for the end of the step
+            self._thread = stuck
 
     def _turn(self, carrier: Carrier) -> None:
         ready = self._selector.select(self._next_timeout())

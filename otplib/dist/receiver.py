@@ -29,6 +29,10 @@ _KNOWN_OPTIONS: Final = frozenset(
      "message_queue_data", "async_dist")
 )  # fmt: skip
 
+#: As plain numbers: `&` between flags makes a new enum value each time, 1 us.
+_LINK: Final = control.SpawnFlag.LINK.value
+_MONITOR: Final = control.SpawnFlag.MONITOR.value
+
 
 class Receiver:
     """Carries out what one node sends."""
@@ -195,18 +199,15 @@ class Receiver:
             self._refuse(signal, "badarg")
             return
         parent = ProcessRecord(self._machine, signal.from_pid, None, signal.group_leader)
-        flags = control.SpawnFlag(0)
-        if "link" in words:
-            flags |= control.SpawnFlag.LINK
-        if "monitor" in words:
-            flags |= control.SpawnFlag.MONITOR
+        link, monitor = "link" in words, "monitor" in words
+        flags = control.SpawnFlag(link * control.SpawnFlag.LINK.value + monitor * control.SpawnFlag.MONITOR.value)
 
         def bind(record: ProcessRecord) -> None:
             # Before its first step, so that its end comes behind the answer and along every bond.
             with self._machine.lock:
-                if control.SpawnFlag.LINK in flags:
+                if link:
                     self._tie(record, signal.from_pid)
-                if control.SpawnFlag.MONITOR in flags:
+                if monitor:
                     self._watch(record, signal.from_pid, signal.req_id, None)
             self._channel.put(control.SpawnReply(signal.req_id, signal.from_pid, flags, record.pid))
 
@@ -228,16 +229,16 @@ class Receiver:
             living = wait is not None and record is not None and record.state is not Status.DEAD
             if isinstance(pid, Pid):
                 if wait is not None and record is not None and living:
-                    self._bind_spawned(record, pid, tag, signal.flags, wait.told)
+                    self._bind_spawned(record, pid, tag, int(signal.flags), wait.told)
                 else:
                     self._let_go(signal, pid)
         if wait is not None and (wait.told or not isinstance(pid, Pid)):
             self._answer(tag, pid if isinstance(pid, Pid) else ("error", pid))
 
-    def _bind_spawned(self, record: ProcessRecord, pid: Pid, tag: Ref, flags: control.SpawnFlag, told: bool) -> None:
-        if flags & control.SpawnFlag.LINK:
+    def _bind_spawned(self, record: ProcessRecord, pid: Pid, tag: Ref, flags: int, told: bool) -> None:
+        if flags & _LINK:
             self._tie(record, pid)
-        if flags & control.SpawnFlag.MONITOR:
+        if flags & _MONITOR:
             self._bonds.watching[tag] = (record.pid, pid)
             if told:  # else its end is the answer to a call, which looks at the tag alone
                 if record.monitors is None:
@@ -257,7 +258,7 @@ class Receiver:
             self._machine.deliver(waiting, (tag, answer))
 
     def refused(self, message: control.ControlMessage) -> None:
-        """Something that waited for the connection cannot be sent to this peer: whoever waits for an answer hears it."""
+        """Something that waited for the connection cannot be sent to this peer: who waits for an answer hears it."""
         badarg = Atom("badarg")
         if isinstance(message, control.SpawnRequest):
             with self._machine.lock:

@@ -3,7 +3,7 @@
 | name | asked by | answers |
 |---|---|---|
 | `net_kernel` | `Node.ping`, `net_adm:ping` | `{is_auth, node}`: `yes` |
-| `rex` | `:rpc.block_call`, `:rpc.server_call`, old releases | `{call, m, f, args, leader}`, `{cast, ...}`, `features_request` |
+| `rex` | `:rpc.block_call`, old releases | `{call, m, f, args, leader}`, `{cast, ...}`, `features_request` |
 | `logger_proxy` | a node on which a process of ours has crashed, or of which ours logs | nothing; it is shown |
 | `global_name_server` | `:global` | see `global_server` |
 """

@@ -2,8 +2,8 @@
 
 Writing. A writer appends to the output and promises a flush, unless one is promised already. A process that holds the
 scheduler's role leaves the promise to its carrier, which keeps it when the step is over, in one system call for all
-that the step sent; everybody else leaves it to the poller. Of two flushes at once the second finds nothing to do: `busy`
-belongs to one of them, and stays with the poller for as long as the socket is full.
+that the step sent; everybody else leaves it to the poller. Of two flushes at once the second finds nothing to do:
+`busy` belongs to one of them, and stays with the poller for as long as the socket is full.
 """
 
 from __future__ import annotations

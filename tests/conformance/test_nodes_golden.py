@@ -27,9 +27,9 @@ from otplib.vm.machine import Machine
 from tests.conformance.processes import flush
 from tests.conformance.shell_session import Session
 from tests.dist import nodes
-from tests.dist.beam import COOKIE, LIMIT, until
+from tests.dist.beam import COOKIE, LIMIT
 from tests.dist.node_fixtures import KINDS
-from tests.dist.nodes import machine_node, perform
+from tests.dist.nodes import machine_node, perform, showing, until
 from tests.dist.terminal import iex
 
 FOO, GHOST = "foo@localhost", "ghost@localhost"
@@ -70,46 +70,23 @@ def bar(foo, epmd_port):
         yield machine
 
 
-class Screen:
-    """What has been printed here."""
-
-    def __init__(self, capsys):
-        self._capsys = capsys
-        self.text = ""
-
-    def shows(self, text):
-        """Wait until it shows this and nothing else, and wipe it."""
-        assert until(lambda: self._look() == text), self.text
-        self.text = ""
-        return True
-
-    def _look(self):
-        self.text += self._capsys.readouterr().out
-        return self.text
-
-
-@pytest.fixture
-def screen(capsys):
-    return Screen(capsys)
-
-
-def test_04_bar_runs_a_function_of_foo_and_sees_what_it_prints(foo, bar, screen):
+def test_04_bar_runs_a_function_of_foo_and_sees_what_it_prints(foo, bar):
     """04_two_nodes.exs"""
 
-    async def main():
+    async def main(screen):
         assert node.list() == []
         pid = await node.spawn_link(FOO, "H.say")
-        assert screen.shows("Hello World\n")
+        screen.shows("Hello World\n")
         assert pid.node == FOO
         assert node.list() == [FOO]
         assert await rpc.call(FOO, "H.say") in ("ok", None)  # IO.puts gives :ok, print None
-        assert screen.shows("Hello World\n")
+        screen.shows("Hello World\n")
         await node.spawn_link(FOO, "H.where", self_())
         where, itself, leader, led_from = await receive(timeout=LIMIT)
         assert (where, itself.node) == (FOO, FOO)
         assert (leader, led_from) == (process.group_leader(), "bar@localhost")
         assert await erpc.call(FOO, "H.say") in ("ok", None)
-        assert screen.shows("Hello World\n")
+        screen.shows("Hello World\n")
         with pytest.raises(RpcError) as caught:
             await rpc.call(FOO, "H.nope")
         assert caught.value.reason == ("EXIT", ("undef", [("Elixir.H", "nope", [], [])]))
@@ -123,18 +100,20 @@ def test_04_bar_runs_a_function_of_foo_and_sees_what_it_prints(foo, bar, screen)
             await rpc.call(FOO, "H.wait", timeout=0.1)
         assert caught.value.reason == "timeout"
 
-    perform(main)
+    with showing() as screen:
+        perform(main, screen)
     assert foo.output == []
 
 
-def test_04_the_shell_itself_does_so_line_by_line(foo, bar, screen):
+def test_04_the_shell_itself_does_so_line_by_line(foo, bar):
     """04_two_nodes.txt, as typed in cells"""
-    assert process.drive(node.spawn_link(FOO, "H.say")).node == FOO
-    assert screen.shows("Hello World\n")
-    process.drive(rpc.call(FOO, "H.say"))
-    assert screen.shows("Hello World\n")
-    process.drive(node.spawn_link(FOO, "H.where", self_()))
-    assert process.drive(receive(timeout=LIMIT))[2:] == (process.group_leader(), "bar@localhost")
+    with showing() as screen:
+        assert process.drive(node.spawn_link(FOO, "H.say")).node == FOO
+        screen.shows("Hello World\n")
+        process.drive(rpc.call(FOO, "H.say"))
+        screen.shows("Hello World\n")
+        process.drive(node.spawn_link(FOO, "H.where", self_()))
+        assert process.drive(receive(timeout=LIMIT))[2:] == (process.group_leader(), "bar@localhost")
 
 
 @nodes.needs_elixir

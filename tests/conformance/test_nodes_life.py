@@ -23,9 +23,9 @@ from otplib import (
     spawn,
 )
 from tests.conformance.processes import flush
-from tests.dist.beam import COOKIE, LIMIT, until
+from tests.dist.beam import COOKIE, LIMIT
 from tests.dist.node_fixtures import new_name
-from tests.dist.nodes import machine_node, perform
+from tests.dist.nodes import machine_node, perform, showing, until
 
 R = {
     "elixir": """
@@ -39,7 +39,7 @@ R = {
 }
 
 
-def test_y16_a_process_on_another_node_prints_where_it_was_spawned(py, foo, capsys):
+def test_y16_a_process_on_another_node_prints_where_it_was_spawned(py, foo):
     """y16_group_leader.exs"""
     foo.define("R", **R)
 
@@ -47,10 +47,9 @@ def test_y16_a_process_on_another_node_prints_where_it_was_spawned(py, foo, caps
         _, ref = await node.spawn_monitor(foo.name, "R.say", Atom(foo.name))
         assert (await receive(("DOWN", ref, ..., ..., ...))).reason == "normal"
 
-    perform(main)
-    printed = []
-    assert until(lambda: printed.append(capsys.readouterr().out) or "\n" in "".join(printed))
-    assert "".join(printed).lower() == "this line was printed by a process on the peer: true\n"
+    with showing() as screen:
+        perform(main)
+        screen.shows(f"this line was printed by a process on the peer: {foo.eval(elixir='true', python='True')}\n")
     assert not any("this line" in line for line in foo.output)
 
 

@@ -9,9 +9,9 @@ import pytest
 from otplib import Atom, Global, NameTakenError, node, process, receive, run, self_, send, spawn, spawn_monitor
 from otplib.testing import assert_receive
 from tests.conformance.processes import flush
-from tests.dist.beam import LIMIT, until
+from tests.dist.beam import LIMIT
 from tests.dist.node_fixtures import new_name
-from tests.dist.nodes import machine_node, on, perform
+from tests.dist.nodes import machine_node, on, perform, until
 
 G = {
     "elixir": """

@@ -10,6 +10,7 @@ with beam("foo", epmd_port) as foo, machine_node("py", epmd_port):
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -28,11 +29,21 @@ import pytest
 from otplib import node, run
 from otplib.vm.context import runtime
 from otplib.vm.machine import Machine
-from tests.dist.beam import COOKIE, LIMIT, beam_environment, until
+from tests.dist.beam import COOKIE, LIMIT, beam_environment
 
 DRIVERS = Path(__file__).parent / "drivers"
 
 needs_elixir = pytest.mark.skipif(shutil.which("elixir") is None, reason="no Elixir here (apt install elixir)")
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Look again and again: for what another process does in its own time. False after LIMIT."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 class Peer:
@@ -266,6 +277,26 @@ def on(machine: Machine) -> Iterator[None]:
         yield
     finally:
         runtime.local.machines = before
+
+
+class Screen(io.StringIO):
+    """What has been printed here. (pytest's own loses what comes while it is read.)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wiped = 0
+
+    def shows(self, text: str) -> None:
+        """Fail unless it comes to show this and nothing else; then wipe it."""
+        assert until(lambda: self.getvalue()[self._wiped :] == text), self.getvalue()[self._wiped :]
+        self._wiped += len(text)
+
+
+@contextlib.contextmanager
+def showing() -> Iterator[Screen]:
+    """Let the screen stand in place of `sys.stdout`."""
+    with contextlib.redirect_stdout(Screen()) as screen:
+        yield screen
 
 
 # ---- no leftovers -------------------------------------------------------------------------------------------------

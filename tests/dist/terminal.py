@@ -10,7 +10,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 
-from tests.dist.beam import LIMIT, beam_environment, until
+from tests.dist.beam import LIMIT, beam_environment
+from tests.dist.nodes import until
 
 #: What moves the cursor, colours the text, or rings.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][A-Z0-9]?|[\x07\x08\r]")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from otplib import Atom, CallTimeout, Exit, GenServer, node, process, receive, rpc, run, self_, send, spawn, system
+from otplib import Atom, CallTimeout, Exit, GenServer, node, process, receive, rpc, self_, send, spawn, system
 from tests.conformance.processes import flush
 from tests.dist import nodes
-from tests.dist.beam import until
-from tests.dist.nodes import perform
+from tests.dist.nodes import perform, showing
 
 pytestmark = nodes.needs_elixir
 
@@ -115,7 +114,7 @@ def test_pids_and_references_are_the_same_there_and_back(counter):
         terms += [await rpc.call(counter[1], ":erlang.make_ref")]
         assert await GenServer.call(counter, (Atom("echo"), terms)) == terms
         far = await GenServer.call(counter, (Atom("echo"), tuple(terms)))
-        assert {term: True for term in far}.keys() == {term: True for term in terms}.keys()
+        assert dict.fromkeys(far, True).keys() == dict.fromkeys(terms, True).keys()
 
     perform(main)
 
@@ -187,17 +186,16 @@ def test_a_server_on_a_beam_obeys_our_system_messages_and_is_stopped(counter):
     perform(main)
 
 
-def test_a_beam_prints_what_we_have_it_print_here(py, beam, capsys):
+def test_a_beam_prints_what_we_have_it_print_here(py, beam):
     async def main():
         pid, ref = await node.spawn_monitor(beam.name, "IO.puts", "written by a BEAM")
         await receive(("DOWN", ref, "process", pid, "normal"))
         await rpc.call(beam.name, ":io.format", [*map(ord, "~p and ~s~n")], [Atom("atoms"), "binaries"])
         return await rpc.call(beam.name, "IO.inspect", [1, 2], [(Atom("label"), "list")])
 
-    assert run(main) == [1, 2]
-    wanted = "written by a BEAM\natoms and binaries\nlist: [1, 2]\n"
-    shown = []
-    assert until(lambda: shown.append(capsys.readouterr().out) or "".join(shown) == wanted), shown
+    with showing() as screen:
+        assert perform(main) == [1, 2]
+        screen.shows("written by a BEAM\natoms and binaries\nlist: [1, 2]\n")
     assert beam.output == []
 
 

@@ -76,7 +76,7 @@ def test_a_known_pair_is_told_from_others_with_names_of_other_lengths():
         assert reader.read(writer.write(message)[4:]) == message
 
 
-def test_references_of_one_to_five_words_at_the_end_are_told_apart():
+def test_references_of_one_to_five_words_are_told_apart():
     reader, writer = ControlReader(Decoder()), ControlWriter(Encoder(), CLAIMED)
     usual = [Ref("a@h", number, 3) for number in (0, 7, 2**96 - 1)]
     others = [Ref("a@h", 1 << 31 | words << REF_SHIFT, 3) for words in (1, 2, 4, 5)]
@@ -88,6 +88,8 @@ def test_references_of_one_to_five_words_at_the_end_are_told_apart():
             control.DemonitorP(A, B, ref),
             control.MonitorPExit(B, A, ref, ("shutdown", 1)),
             control.MonitorPExit(Atom("rex"), A, ref, "noproc"),
+            control.SpawnRequest(ref, A, B, (Atom("m"), Atom("f"), 1), [Atom("link")], [1]),
+            control.SpawnRequest(ref, A, B, (Atom("m"), Atom("f"), 1), [], [2]),
         ):
             packet = writer.write(message)
             assert packet == write_plainly(message, CLAIMED)
@@ -129,6 +131,17 @@ def test_a_packet_that_is_cut_or_has_something_behind_it_is_refused_also_when_it
 def test_what_is_no_packet_is_refused(packet: bytes):
     with pytest.raises(DecodeError):
         ControlReader(Decoder()).read(packet)
+
+
+def test_arguments_that_are_no_list_are_refused_also_when_the_rest_is_known():
+    reader = ControlReader(Decoder())
+    asked = control.SpawnRequest(REF, A, B, (Atom("m"), Atom("f"), 1), [], [1])
+    packet = write_plainly(asked, CLAIMED)[4:]
+    head = packet[: -len(encode([1]))]
+    assert reader.read(packet) == reader.read(packet) == asked
+    for arguments in (7, "text", (1,), {}):
+        with pytest.raises(DecodeError, match="expected a proper list"):
+            reader.read(head + encode(arguments))
 
 
 def test_a_field_of_the_wrong_kind_is_refused_every_time():

@@ -11,9 +11,9 @@ from otplib import Atom, Exit, GenServer, node, process, receive, rpc, run, self
 from otplib.dist import epmd
 from tests.conformance.processes import flush, idle
 from tests.dist import nodes
-from tests.dist.beam import LIMIT, our_epmd, until
+from tests.dist.beam import LIMIT, our_epmd
 from tests.dist.node_fixtures import KINDS, new_name
-from tests.dist.nodes import machine_node, perform
+from tests.dist.nodes import machine_node, perform, until
 
 MANY = 10_000
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otplib.core.terms import Atom, Pid
+from otplib.dist.etf_terms import ImproperList
 from otplib.testing import DeterministicMachine, deterministic
 from otplib.vm.global_names import Change, GlobalNames, name_key
 from otplib.vm.process_record import ProcessRecord, Status
@@ -162,6 +163,8 @@ def test_names_that_python_cannot_hash_are_kept_for_those_who_can_ask_for_them(n
     names.insert(charlist, FAR)
     names.insert(map_name, FURTHER)
     assert names.find_agreed([115, 118, 99]).pid == FAR
+    assert names.is_taken([115, 118, 99])
+    assert not names.is_taken([115, 118])
     assert names.find_agreed({"a": [1]}).pid == FURTHER
     assert {name.pid for name in names.agreed()} == {FAR, FURTHER}
     names.drop(FAR)
@@ -184,6 +187,8 @@ def test_names_that_python_cannot_hash_are_kept_for_those_who_can_ask_for_them(n
         ({"a": 1}, {Atom("a"): 1}, False),
         (b"\xff", b"\xff", True),
         ((), [], False),
+        (ImproperList([[1]], 2), ImproperList([[1]], 2), True),
+        (ImproperList([[1]], 2), ImproperList([[1]], 3), False),
     ],
 )
 def test_two_terms_are_one_name_exactly_if_a_beam_says_so(one, two, same):
