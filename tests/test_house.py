@@ -49,6 +49,13 @@ def tracked_files() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if path.is_file()]
 
 
+def test_pytest_looks_into_every_folder_that_holds_tests_or_code(pytestconfig):
+    """Its own list of folders to pass by has "dist" in it: for a while nobody saw that ours was never tested."""
+    passed_by = pytestconfig.getini("norecursedirs")
+    folders = {parent for name in tracked_files() for parent in Path(name).parents if parent.parts[:1] > ("binder",)}
+    assert {str(one) for one in folders if any(one.match(pattern) for pattern in passed_by)} == set()
+
+
 # ---- the rooms ----------------------------------------------------------------------------------------------------
 
 

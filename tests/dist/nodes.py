@@ -69,7 +69,7 @@ class Peer:
 
         Of several sources it is the one in its language: `foo.eval(elixir="node()", python="node.self_()")`.
         """
-        self.ask(source or sources[self.language])
+        self.ask(source, **sources)
         return self.answer()
 
     def tell(self, source: str = "", **sources: str) -> None:
@@ -81,9 +81,9 @@ class Peer:
         """Define a module there, or a class, as a cell would, that stands for one."""
         self.tell(**{self.language: self.module_source(module, sources[self.language])})
 
-    def ask(self, source: str) -> None:
+    def ask(self, source: str = "", **sources: str) -> None:
         """Have it evaluate; `answer` takes the result, later."""
-        data = source.encode()
+        data = (sources[self.language] if sources else source).encode()
         self._connection.sendall(len(data).to_bytes(4, "big") + data)
 
     def answer(self) -> str:

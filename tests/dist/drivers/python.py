@@ -48,4 +48,5 @@ def _serve(port):
                 reply = ("** " + "".join(traceback.format_exception_only(error)).strip()).encode()
 
 
-_serve(int(sys.argv[1]))
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
