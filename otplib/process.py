@@ -21,6 +21,7 @@ from otplib.vm.addressing import (
     check_own_pid,
     check_pid,
     find_named,
+    is_name_and_node,
     registry_of,
     resolve_destination,
 )
@@ -196,7 +197,6 @@ def send(dest: Destination, message: Any) -> Any:
 
 
 def _send_elsewhere(machine: Machine, dest: Any, message: Any) -> None:
-    """Send to what is no pid of this node."""
     found = resolve_destination(machine, dest)
     if isinstance(found, ProcessRecord):
         machine.deliver(found, copied(message))
@@ -243,7 +243,7 @@ def monitor(target: Pid | str | tuple[str, str], *, alias: bool = False) -> Ref:
         return machine.monitor(record, machine.find(target), None, ref=ref, pid=target)
     if isinstance(target, str) and target:
         return machine.monitor(record, machine.names.get(target), (target, machine.node), ref=ref)
-    if isinstance(target, tuple) and len(target) == 2 and all(isinstance(part, str) for part in target):
+    if is_name_and_node(target):
         name, node = target
         found = machine.names.get(name) if node == machine.node else None
         return machine.monitor(record, found, (name, node), ref=ref)
@@ -308,7 +308,8 @@ def exit(pid: Pid, reason: Any) -> bool:
 def flag(**flags: Any) -> Any:
     """Set flags of this process and give their old values: one value, or a dict of several. Mirrors `Process.flag/2`.
 
-    Flags: `trap_exit` (bool), `priority` ("low", "normal", "high", "max"), `max_mailbox` (int or None).
+    Flags: `trap_exit` (bool), `priority` ("low", "normal", "high", "max"), `max_mailbox` (messages, or None) and, with
+    it, `on_full`: "kill" this process with a report, or "refuse" calls, which fail at once with `"overloaded"`.
 
     Raises:
         TypeError: no such flag, or a value of the wrong type.

@@ -82,6 +82,16 @@ def test_the_target_for_a_million_is_not_reached_by_a_few() -> None:
     assert draw_table([many]).splitlines()[-1].split()[-4:] == ["<=", "12", "s", "ok"]
 
 
+def test_a_share_of_the_beams_figure_is_the_target_in_the_same_run_and_none_without_a_beam() -> None:
+    measure = Measure("m", (Row("rate", "two nodes: calls", "MB/s", of_beam=0.25),), 1, 1, 1, "m.exs", False)
+    ours = {"otplib": [{"rate": 30.0}]}
+    enough, short, alone = (
+        Result(measure, 1, {**ours, **beam}) for beam in ({"BEAM": [{"rate": 120.0}]}, {"BEAM": [{"rate": 121.0}]}, {})
+    )
+    assert [result.reached(measure.rows[0]) for result in (enough, short, alone)] == [True, False, None]
+    assert draw_table([enough]).splitlines()[-1].split()[-4:] == [">=", "30", "MB/s", "ok"]
+
+
 def test_the_median_and_both_ratios_stand_beside_a_figure() -> None:
     measure = Measure("x", (Row("rate", "calls", "/s", 150_000),), 1, 1, 1, "x.exs")
     runs = {"otplib": [{"rate": r} for r in (1e5, 2e5, 9e5)], "bare": [{"rate": 8e5}], "BEAM": [{"rate": 1e5}]}

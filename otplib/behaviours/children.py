@@ -39,7 +39,7 @@ async def start_process(spec: ChildSpec) -> Pid | None:
     """
     function, args = spec.start
     try:
-        outcome = _take_newest(function)(*recopied(args or ()))
+        outcome = take_newest(function)(*recopied(args or ()))
         if inspect.isawaitable(outcome):
             outcome = await outcome
     except StartError as refusal:
@@ -47,7 +47,7 @@ async def start_process(spec: ChildSpec) -> Pid | None:
     except Exit as end:
         raise StartError(("EXIT", end.reason)) from None
     except (Exception, SystemExit, KeyboardInterrupt) as error:
-        raise StartError(("EXIT", _as_reason(error))) from None
+        raise StartError(("EXIT", as_reason(error))) from None
     if outcome is None or isinstance(outcome, Pid):
         return outcome
     raise StartError(outcome)
@@ -69,7 +69,7 @@ def newest(thing: Any) -> Any:
     return found if same_kind and same_name else thing
 
 
-def _take_newest(function: Any) -> Any:
+def take_newest(function: Any) -> Any:
     """On the BEAM a restarted child runs the newest code, since its start function is looked up by name."""
     owner = getattr(function, "__self__", None)
     if isinstance(owner, type):
@@ -77,7 +77,7 @@ def _take_newest(function: Any) -> Any:
     return newest(function)
 
 
-def _as_reason(error: BaseException) -> Raised:
+def as_reason(error: BaseException) -> Raised:
     return capture(error, current_machine().hooks.describe_file)
 
 

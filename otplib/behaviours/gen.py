@@ -111,9 +111,7 @@ async def start(
         await count_failure(record)
         raise StartError(("already_started", holder))
     tag = machine.aliases.new(record)
-    known = (
-        {"$initial_call": initial_call, "$ancestors": _ancestors_below(record)} if initial_call is not None else None
-    )
+    known = {"$initial_call": initial_call, "$ancestors": ancestors_below(record)} if initial_call is not None else None
     starter = Starter(record.pid if link else None, tag, name, known)
     mark = record.mailbox.mark() if record.mailbox is not None else 0
     child, _ = machine.spawn(_begin, (body, starter, copied(args)), {}, record, link=link)
@@ -139,7 +137,7 @@ async def start(
     return child.pid if word == "ok" else None
 
 
-def _ancestors_below(parent: ProcessRecord) -> list[Any]:
+def ancestors_below(parent: ProcessRecord) -> list[Any]:
     """Give the ancestors of a process that `parent` starts, nearest first: names, or pids of the nameless."""
     older = (parent.dictionary or {}).get("$ancestors")
     return [parent.name if parent.name is not None else parent.pid, *(older if isinstance(older, list) else ())]

@@ -21,17 +21,20 @@ server with that reason; anything else returned, with `("bad_return_value", valu
 
 `self` holds no state: state is a value that callbacks take and give. So the class can be defined anew while servers of
 it live, and they go on with the new code.
+
+For type checkers a server may name the type of its state, `class Counter(GenServer[int])`, and its callbacks what they
+return, `-> Reply[str, int]`: then every state is checked, without a cast. The bare names stay right in strict mode.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from otplib.behaviours import gen
 from otplib.behaviours.gen import Caller, Server, Starter
-from otplib.behaviours.returns import NoReply, Ok
+from otplib.behaviours.returns import Ignore, NoReply, Ok, Reply, State, Stop
 from otplib.behaviours.server_loop import ServerLoop
 from otplib.core.child_spec import ChildSpec
 from otplib.core.copying import copied
@@ -46,10 +49,28 @@ from otplib.vm.process_record import ProcessRecord
 from otplib.vm.shell import current_record
 from otplib.vm.waiting import count_failure, deadline_after, take_reply
 
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Given = TypeVar("Given")
+    #: What a callback gives, whether it is a `def` or an `async def`.
+    Returns: TypeAlias = Given | Awaitable[Given]
+
 log = logging.getLogger("otplib")
 
+R = TypeVar("R")
 
-class GenServer:
+
+def overridable(method: Callable[..., R]) -> Callable[..., R]:
+    """Let a subclass override a method with parameters of its own, for type checkers too; does nothing at run time.
+
+    To give `start_link` a name or other parameters is how servers are meant to be written, and would break the rule
+    that a subclass takes whatever its base takes.
+    """
+    return method
+
+
+class GenServer(Generic[State]):
     """Subclass it, write the callbacks, and start it. Mirrors Elixir's `GenServer`.
 
     Class keywords set defaults of the child spec: `class Worker(GenServer, restart="transient", shutdown=10.0)`.
@@ -87,19 +108,21 @@ class GenServer:
 
     # ---- callbacks -------------------------------------------------------------------------------------------
 
-    def init(self, arg: Any) -> Any:
+    def init(self, arg: Any) -> Returns[Ok[State] | Ignore | Stop[Any]]:
         """Give the first state. The default takes the argument as the state, as Elixir's does (row g37)."""
         return Ok(arg)
 
-    def handle_call(self, request: Any, caller: Caller, state: Any) -> Any:
+    def handle_call(
+        self, request: Any, caller: Caller, state: State
+    ) -> Returns[Reply[Any, State] | NoReply[State] | Stop[State]]:
         """Answer a call; a server without it that is called crashes (row g07)."""
         raise RuntimeError(_missing("call", "handle_call/3"))
 
-    def handle_cast(self, request: Any, state: Any) -> Any:
+    def handle_cast(self, request: Any, state: State) -> Returns[NoReply[State] | Stop[State]]:
         """Take a cast; a server without it that is cast to crashes (row g07)."""
         raise RuntimeError(_missing("cast", "handle_cast/2"))
 
-    def handle_info(self, message: Any, state: Any) -> Any:
+    def handle_info(self, message: Any, state: State) -> Returns[NoReply[State] | Stop[State]]:
         """Take any other message. The default logs it and goes on (row g06)."""
         record = current_record()
         who = inspect_term(record.name) if record.name is not None else repr(record.pid)
@@ -108,25 +131,26 @@ class GenServer:
         )
         return NoReply(state)
 
-    def handle_continue(self, arg: Any, state: Any) -> Any:
+    def handle_continue(self, arg: Any, state: State) -> Returns[NoReply[State] | Stop[State]]:
         """Do what `then=Continue(arg)` put off."""
         raise RuntimeError(_missing("continue", "handle_continue/2"))
 
-    def terminate(self, reason: Any, state: Any) -> Any:
+    def terminate(self, reason: Any, state: State) -> Any:
         """Clean up before the end."""
 
-    def code_change(self, old_version: Any, state: Any, extra: Any) -> Any:
+    def code_change(self, old_version: Any, state: Any, extra: Any) -> Returns[Ok[State]]:
         """Give the state in the form the new code wants."""
         return Ok(state)
 
-    def format_status(self, status: dict[str, Any]) -> dict[str, Any]:
+    def format_status(self, status: dict[str, Any]) -> Returns[dict[str, Any]]:
         """Change what reports show of `state`, `message` and `reason`."""
         return status
 
     # ---- starting --------------------------------------------------------------------------------------------
 
     @classmethod
-    async def start_link(cls, arg: Any = None, *, name: Name | None = None, timeout: float | None = None) -> Pid | None:
+    @overridable
+    async def start_link(cls, arg: Any = None, *, name: Name | None = None, timeout: float | None = None) -> Pid | Any:
         """Start a server linked to the caller; returns when `init` has. Mirrors `GenServer.start_link/3`.
 
         Args:
@@ -135,7 +159,8 @@ class GenServer:
             timeout: seconds that `init` may take; then the server is killed and `StartError("timeout")` raised.
 
         Returns:
-            the pid, or None when `init` returned `Ignore()`.
+            the pid, or None when `init` returned `Ignore()`. Type checkers are told `Pid | Any`: only a server with an
+            `Ignore()` in it has to be looked at for None.
 
         Raises:
             StartError: `("already_started", pid)`, or the reason `init` ended with; a caller that does not trap exits
@@ -144,7 +169,7 @@ class GenServer:
         return await cls._start(arg, name, timeout, link=True)
 
     @classmethod
-    async def start(cls, arg: Any = None, *, name: Name | None = None, timeout: float | None = None) -> Pid | None:
+    async def start(cls, arg: Any = None, *, name: Name | None = None, timeout: float | None = None) -> Pid | Any:
         """As `start_link`, without the link. Mirrors `GenServer.start/3`."""
         return await cls._start(arg, name, timeout, link=False)
 

@@ -1,9 +1,25 @@
-"""What the callbacks of a server may return."""
+"""What the callbacks of a server may return.
+
+For type checkers they are generic in the state, `Reply` in the answer too. Both parameters have defaults, so that the
+bare names stay right in strict mode: `-> Reply` is `-> Reply[Any, Any]`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
+
+if TYPE_CHECKING:
+    # Defaults are Python 3.13's. Every type checker brings this module along; at run time nobody needs it.
+    from typing_extensions import TypeVar
+
+    State = TypeVar("State", default=Any)
+    Value = TypeVar("Value", default=Any)
+else:
+    from typing import TypeVar
+
+    State = TypeVar("State")
+    Value = TypeVar("Value")
 
 
 class _NoReplyGiven:
@@ -30,10 +46,10 @@ class Continue:
 
 
 @dataclass(slots=True)
-class Ok:
+class Ok(Generic[State]):
     """From `init`: the server is ready, with this state."""
 
-    state: Any = None
+    state: State = None  # type: ignore[assignment]  # `Ok()` is a server whose state is None
     timeout: float | None = None
     then: Continue | None = None
     hibernate: bool = False
@@ -45,7 +61,7 @@ class Ignore:
 
 
 @dataclass(slots=True)
-class Reply:
+class Reply(Generic[Value, State]):
     """From `handle_call`: answer the caller and go on.
 
     Args:
@@ -56,27 +72,27 @@ class Reply:
         hibernate: give memory back until the next message.
     """
 
-    value: Any
-    state: Any
+    value: Value
+    state: State
     timeout: float | None = None
     then: Continue | None = None
     hibernate: bool = False
 
 
 @dataclass(slots=True)
-class NoReply:
+class NoReply(Generic[State]):
     """From any callback but `init`: go on; a caller is answered later by `GenServer.reply`."""
 
-    state: Any
+    state: State
     timeout: float | None = None
     then: Continue | None = None
     hibernate: bool = False
 
 
 @dataclass(slots=True)
-class Stop:
+class Stop(Generic[State]):
     """End the server with `reason`; from `handle_call` it may answer the caller first."""
 
     reason: Any = "normal"
-    state: Any = None
+    state: State = None  # type: ignore[assignment]  # from `init` there is none
     reply: Any = NO_REPLY

@@ -16,6 +16,7 @@ from otplib import process
 from otplib.behaviours.debugging import Debugging
 from otplib.behaviours.gen import Caller, Starter, reply
 from otplib.behaviours.returns import NO_REPLY, Continue, Ignore, NoReply, Ok, Refused, Reply, Stop
+from otplib.behaviours.telemetry import NOBODY, Measured, telemetry_of
 from otplib.core import reports
 from otplib.core.copying import copied
 from otplib.core.errors import CopyError, Exit
@@ -83,11 +84,15 @@ class ServerLoop:
         self.timeout: float | None = None
         #: It has just been woken from hibernation.
         self._awake = False
+        self.telemetry = telemetry_of(self.record.machine)
         self._adopt(cls)
 
     def _adopt(self, cls: type[GenServer]) -> None:
         self.cls = cls
-        self.module = cls.__new__(cls)
+        #: The callbacks; as long as somebody listens, measured ones.
+        self.module: Any = cls.__new__(cls)
+        #: The listeners whom `module` tells.
+        self._handlers = NOBODY
         self._name = cls.__qualname__
         owner = sys.modules.get(cls.__module__)
         #: Where the class is looked up again; None for a class made inside a function.
@@ -96,13 +101,19 @@ class ServerLoop:
         )
 
     def renew(self) -> None:
-        """Take up the class as it is now, if its definition has been run again."""
-        if self._namespace is None:
-            return
-        found = self._namespace.get(self._name)
-        if found is not self.cls and isinstance(found, type) and found.__module__ == self.cls.__module__:
-            if found.__qualname__ == self._name and hasattr(found, "handle_call"):
-                self._adopt(found)
+        """Take up the class as it is now, if its definition has been run again, and whoever listens now."""
+        if self._namespace is not None:
+            found = self._namespace.get(self._name)
+            if found is not self.cls and isinstance(found, type) and found.__module__ == self.cls.__module__:
+                if found.__qualname__ == self._name and hasattr(found, "handle_call"):
+                    self._adopt(found)
+        if self.telemetry.handlers is not self._handlers:
+            self._follow_telemetry()
+
+    def _follow_telemetry(self) -> None:
+        self._handlers = handlers = self.telemetry.handlers
+        plain = self.cls.__new__(self.cls)
+        self.module = Measured(plain, self.record, self.telemetry, handlers) if handlers else plain
 
     # ---- the life of the process -----------------------------------------------------------------------------
 
@@ -143,6 +154,7 @@ class ServerLoop:
 
     async def _serve(self, follow: Continue | None) -> None:
         callback: Callable[[Any, Any], Any]
+        telemetry = self.telemetry
         while True:
             if follow is not None:
                 callback, argument, name = self.module.handle_continue, follow.arg, "handle_continue"
@@ -151,6 +163,8 @@ class ServerLoop:
                 message = await receive() if self.timeout is None else await self._receive_in_time()
                 if self._namespace is not None and self._namespace.get(self._name) is not self.cls:
                     self.renew()
+                if telemetry.handlers is not self._handlers:
+                    self._follow_telemetry()
                 kind = type(message)
                 size = len(message) if kind is tuple else 0
                 if size == 3 and message[0] == "$gen_call":

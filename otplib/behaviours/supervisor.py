@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from otplib.behaviours.gen_server import GenServer
+from otplib.behaviours.gen_server import GenServer, overridable
 from otplib.behaviours.supervisor_server import SupervisorServer
 from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, normalise
 from otplib.core.errors import ChildError, StartError
@@ -79,6 +79,7 @@ class Supervisor:
     # ---- starting --------------------------------------------------------------------------------------------
 
     @classmethod
+    @overridable
     async def start_link(
         cls,
         arg: Any = None,
@@ -88,7 +89,7 @@ class Supervisor:
         max_restarts: int = _MISSING,
         max_seconds: float = _MISSING,
         auto_shutdown: AutoShutdown = _MISSING,
-    ) -> Pid | None:
+    ) -> Pid | Any:
         """Start a supervisor linked to the caller, all its children included; gives its pid.
 
         `await Sub.start_link(arg)` asks `Sub.init(arg)` for the children. `await Supervisor.start_link(children,

@@ -66,7 +66,7 @@ class SupervisorServer(GenServer):
         fault = supervise.find_fault()
         if fault is not None:
             return Stop(fault)
-        shown = _show_name(name, cls)
+        shown = show_name(name, cls)
         table = Table(supervise.children)
         failure = await _fill(table, list(table), shown)
         if failure is not None:
@@ -142,7 +142,7 @@ async def _ask_init(cls: Any, arg: Any) -> Any:
     return await answer if inspect.isawaitable(answer) else answer
 
 
-def _show_name(name: Any, cls: type) -> str:
+def show_name(name: Any, cls: type) -> str:
     if isinstance(name, Global):
         return inspect_term(name.term)
     if isinstance(name, Via):

@@ -5,7 +5,9 @@
 | `send_interval(seconds, message)` | the message comes every so many seconds, until `cancel` or its receiver's end |
 | `apply_after(seconds, fn, *args)` | after so many seconds a process of its own calls the function, if not cancelled |
 | `apply_interval(seconds, fn, *args)` | every so many seconds one does, until `cancel` or the end of who asked |
-| `hours(n)`, `minutes(n)`, `seconds(n)` | so many seconds |
+| `send_after(seconds, message)` | the message comes once, if not cancelled; to a pid, only while it lives |
+| `exit_after(seconds, reason)`, `kill_after(seconds)` | a process gets an exit signal after so many seconds |
+| `hours(n)`, `minutes(n)`, `seconds(n)`, `hms(h, m, s)` | so many seconds |
 | `await tc(fn, *args)` | calls the function, gives the seconds it took and its result |
 
 Each timer is a small process. So it is in the process table for all to see, and to cancel it is to end it. Its times
@@ -30,9 +32,13 @@ __all__ = [
     "apply_after",
     "apply_interval",
     "cancel",
+    "exit_after",
+    "hms",
     "hours",
+    "kill_after",
     "minutes",
     "seconds",
+    "send_after",
     "send_interval",
     "tc",
 ]
@@ -65,9 +71,7 @@ def send_interval(seconds: float, message: Any, dest: Pid | str | Global | Via |
         (['tick', 'tick'], True)
     """
     _check_interval("send_interval", seconds)
-    target: Any = self_() if dest is None else dest
-    if not isinstance(target, Pid | str | Global | Via):
-        raise TypeError(f"expected a pid or a name to send to, got {target!r}")
+    target = _check_target(dest)
     holder = target if isinstance(target, Pid) else whereis(target)
     start = current_record().machine.now()
     return TimerRef("interval", spawn(_beat, holder, start, seconds, _send_beat, _kept(target, message)))
@@ -110,6 +114,58 @@ def apply_interval(seconds: float, fn: Callable[..., Any], *args: Any) -> TimerR
     _check_interval("apply_interval", seconds)
     start = current_record().machine.now()
     return TimerRef("interval", spawn(_beat, self_(), start, seconds, spawn, _kept(fn, *args)))
+
+
+def send_after(seconds: float, message: Any, dest: Pid | str | Global | Via | None = None) -> TimerRef:
+    """Send `message` to `dest`, or to this process, after so many seconds. Mirrors `:timer.send_after/2` and `/3`.
+
+    As `process.send_after`, which is cheaper and can be read, but its `TimerRef` is what `cancel` takes. It happens
+    even if the process that asked for it has ended; a name is looked up when the time has come.
+
+    Raises:
+        TypeError, ValueError: not a number of seconds, or negative; no destination.
+        CopyError: the message holds something that cannot be copied.
+
+    Example:
+        >>> from otplib import run
+        >>> async def main():
+        ...     cancel(send_after(0.001, "never"))
+        ...     send_after(0.002, "once")
+        ...     return await receive()
+        >>> run(main)
+        'once'
+    """
+    _check_seconds("send_after", seconds)
+    target = _check_target(dest)
+    return TimerRef("once", spawn(_act_later, seconds, _send_beat, _kept(target, message)))
+
+
+def exit_after(seconds: float, reason: Any, pid: Pid | None = None) -> TimerRef:
+    """Send `pid`, or this process, an exit signal after so many seconds. Mirrors `:timer.exit_after/2` and `/3`.
+
+    Raises:
+        TypeError, ValueError: not a number of seconds, or negative; no pid.
+        CopyError: the reason holds something that cannot be copied.
+
+    Example:
+        >>> from otplib import run, spawn_monitor
+        >>> async def main():
+        ...     pid, ref = spawn_monitor(receive)
+        ...     exit_after(0.001, "enough", pid)
+        ...     return (await receive(Down)).reason
+        >>> run(main)
+        'enough'
+    """
+    _check_seconds("exit_after", seconds)
+    target = self_() if pid is None else pid
+    if not isinstance(target, Pid):
+        raise TypeError(f"expected the pid of the process to end, got {target!r}: write whereis(name) for a name")
+    return TimerRef("once", spawn(_act_later, seconds, exit, _kept(target, reason)))
+
+
+def kill_after(seconds: float, pid: Pid | None = None) -> TimerRef:
+    """Kill `pid`, or this process, after so many seconds. Mirrors `:timer.kill_after/1` and `/2`; see `exit_after`."""
+    return exit_after(seconds, "kill", pid)
 
 
 def cancel(timer: TimerRef) -> bool:
@@ -168,6 +224,16 @@ def seconds(n: float) -> float:
     return n
 
 
+def hms(hours: float, minutes: float, seconds: float) -> float:
+    """Give hours, minutes and seconds in seconds. Mirrors `:timer.hms/3`, which gives milliseconds.
+
+    Example:
+        >>> hms(1, 1, 1)
+        3661
+    """
+    return hours * 3600 + minutes * 60 + seconds
+
+
 async def _beat(
     holder: Pid | None, start: float, seconds: float, act: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
@@ -193,6 +259,11 @@ def _send_beat(target: Any, message: Any) -> None:
         send(target, message)
 
 
+async def _act_later(seconds: float, act: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    await sleep(seconds)
+    act(*args)
+
+
 async def _apply_later(seconds: float, call: tuple[Any, ...]) -> None:
     await sleep(seconds)
     spawn(*call)
@@ -212,6 +283,13 @@ def _check_interval(verb: str, seconds: Any) -> None:
     _check_seconds(verb, seconds)
     if not seconds:
         raise ValueError(f"{verb} takes more than 0 seconds: a beat of {seconds!r} would leave time for nothing else")
+
+
+def _check_target(dest: Any) -> Any:
+    target = self_() if dest is None else dest
+    if not isinstance(target, Pid | str | Global | Via):
+        raise TypeError(f"expected a pid or a name to send to, got {target!r}")
+    return target
 
 
 def _check_function(verb: str, fn: Any) -> None:

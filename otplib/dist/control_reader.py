@@ -18,7 +18,6 @@ from otplib.dist.control import (
     ControlMessage,
     DemonitorP,
     MonitorP,
-    MonitorPExit,
     RegSend,
     Send,
     SpawnRequest,
@@ -48,13 +47,13 @@ class _Kept(NamedTuple):
     payload: type[Any] | None
 
 
+#: Not among them is what comes once from a process, as its end.
 _KEPT: Final[dict[bytes, _Kept]] = {
     b"p\x83h\x03a\x16": _Kept(Send, 2, None, object),
     b"p\x83h\x04a\x06": _Kept(RegSend, 2, None, object),
     b"p\x83h\x03a\x21": _Kept(AliasSend, 2, 1, object),
     b"p\x83h\x04a\x13": _Kept(MonitorP, 3, 2, None),
     b"p\x83h\x04a\x14": _Kept(DemonitorP, 3, 2, None),
-    b"p\x83h\x04a\x1c": _Kept(MonitorPExit, 3, 2, object),
     b"p\x83h\x06a\x1d": _Kept(SpawnRequest, 5, 0, list),
 }
 

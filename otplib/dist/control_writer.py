@@ -1,14 +1,15 @@
 """Signals to packets: the frame's length, the control tuple, and the payload behind it.
 
-The control tuple of most signals depends on their sender and receiver alone, and on the number of a reference at its
-end; the bytes before that are kept.
+The control tuple of most signals depends on who sends and receives them, and on the number of one reference; the bytes
+around that number are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from otplib.core.terms import Ref
+from otplib.core.terms import Atom, Ref
 from otplib.dist.control import (
     NO_PAYLOAD,
     PASS_THROUGH,
@@ -16,36 +17,54 @@ from otplib.dist.control import (
     ControlMessage,
     DemonitorP,
     MonitorP,
-    MonitorPExit,
     RegSend,
     Send,
+    SpawnRequest,
     build_control,
 )
 from otplib.dist.etf_encode import Encoder
+from otplib.dist.etf_tags import SMALL_ATOM_UTF8
 from otplib.dist.flags import DFlag
 from otplib.dist.framing import packet_frame
 
-#: How many beginnings are kept; full, the table starts again.
+#: How many control tuples are kept; full, the table starts again.
 MAX_KNOWN: Final = 2_048
 #: The bytes of a reference's number, its last ones, if it has the usual three words.
 _NUMBER: Final = 12
+#: Where a control tuple's first field after the operation stands in a packet.
+_FIRST_FIELD: Final = 6
+_ALL_ONES: Final = (1 << 8 * _NUMBER) - 1
 
 
 class _Kept(NamedTuple):
-    """A signal whose control tuples are kept: where it has a reference that ends the tuple, its payload, its token."""
+    """A signal whose control tuples are kept. Its fields are named by their place."""
 
+    #: What the tuple depends on, but for the reference; empty if it is too rare to be kept.
+    key: Callable[[Any], tuple[Any, ...]]
+    #: The first field of the tuple, or the last.
     ref: int | None
     payload: int | None
     token: int | None
 
 
+def _pair(signal: Any) -> tuple[Any, ...]:
+    pair: tuple[Any, ...] = signal[:2]
+    return pair
+
+
+def _request(signal: SpawnRequest) -> tuple[Any, ...]:
+    options = signal.opt_list
+    return (*signal[1:4], *options) if all(type(option) is Atom for option in options) else ()
+
+
+#: Not among them is what a process sends once, as its end.
 _KEPT: Final[dict[type[Any], _Kept]] = {
-    Send: _Kept(None, 2, 3),
-    RegSend: _Kept(None, 2, 3),
-    AliasSend: _Kept(1, 2, 3),
-    MonitorP: _Kept(2, None, None),
-    DemonitorP: _Kept(2, None, None),
-    MonitorPExit: _Kept(2, 3, None),
+    Send: _Kept(_pair, None, 2, 3),
+    RegSend: _Kept(_pair, None, 2, 3),
+    AliasSend: _Kept(lambda signal: (signal[0],), 1, 2, 3),
+    MonitorP: _Kept(_pair, 2, None, None),
+    DemonitorP: _Kept(_pair, 2, None, None),
+    SpawnRequest: _Kept(_request, 0, 5, 6),
 }
 
 
@@ -65,16 +84,13 @@ class ControlWriter:
         (b'\x00\x00\x002p\x83h\x03a\x16X', b'\x83m\x00\x00\x00\x02hi')
     """
 
-    __slots__ = ("_encoder", "_flags", "_kept", "_known")
+    __slots__ = ("_encoder", "_flags", "_known")
 
     def __init__(self, encoder: Encoder, flags: DFlag) -> None:
         self._encoder = encoder
         self._flags = flags
-        self._kept = dict(_KEPT)
-        if not flags & DFlag.EXIT_PAYLOAD:
-            del self._kept[MonitorPExit]  # the reason stands in the control tuple
-        #: From what a control tuple depends on to the packet's bytes before the payload, or before the number.
-        self._known: dict[tuple[Any, ...], bytes] = {}
+        #: From what a control tuple depends on to the packet's bytes before the number, and from there to the payload.
+        self._known: dict[tuple[Any, ...], tuple[bytes, bytes]] = {}
 
     def write(self, message: ControlMessage) -> bytes:
         """Give the packet, with its length in front.
@@ -84,26 +100,24 @@ class ControlWriter:
             NodeError: this peer does not know such a signal.
             ValueError: the packet is longer than its length can say.
         """
-        kept = self._kept.get(type(message))
+        kept = _KEPT.get(type(message))
         if kept is None:
             return self._write_anew(message)
         fields: tuple[Any, ...] = message
         if kept.token is not None and fields[kept.token] is not None:
             return self._write_anew(message)
-        if kept.ref is None:
-            key = (type(message), *fields[:2])
-            head = self._known.get(key) or self._learn(key, message, 0)
-        else:
+        key, number = kept.key(message), b""
+        if kept.ref is not None:
             ref: Ref = fields[kept.ref]
-            key = (type(message), *fields[: kept.ref], ref.home, ref.creation)
-            try:
-                number = ref.id.to_bytes(_NUMBER)
-            except OverflowError:  # one of another number of words
+            if not key or ref.id > _ALL_ONES:  # one of another number of words
                 return self._write_anew(message)
-            head = (self._known.get(key) or self._learn(key, message, _NUMBER)) + number
+            key = (ref.home, ref.creation, *key)
+            number = ref.id.to_bytes(_NUMBER)
+        key = (type(message), *key)
+        before, after = self._known.get(key) or self._learn(key, kept, message)
         if kept.payload is None:
-            return packet_frame(head)
-        return packet_frame(head, *self._encoder.pieces(fields[kept.payload]))
+            return packet_frame(before, number, after)
+        return packet_frame(before, number, after, *self._encoder.pieces(fields[kept.payload]))
 
     def _write_anew(self, message: ControlMessage) -> bytes:
         pieces = self._encoder.pieces
@@ -112,10 +126,26 @@ class ControlWriter:
             return packet_frame(PASS_THROUGH, *pieces(control))
         return packet_frame(PASS_THROUGH, *pieces(control), *pieces(payload))
 
-    def _learn(self, key: tuple[Any, ...], message: ControlMessage, number: int) -> bytes:
+    def _learn(self, key: tuple[Any, ...], kept: _Kept, message: ControlMessage) -> tuple[bytes, bytes]:
         head = PASS_THROUGH + self._encoder.encode(build_control(message, self._flags)[0])
-        head = head[: len(head) - number]
+        if kept.ref is None:
+            known = head, b""
+        elif kept.ref:
+            known = head[:-_NUMBER], b""
+        else:
+            # A reference is its tag, its number of words, the name of its node, four bytes, and the number.
+            name = _FIRST_FIELD + 3
+            at = (
+                name
+                + (
+                    2 + head[name + 1]
+                    if head[name] == SMALL_ATOM_UTF8
+                    else 3 + int.from_bytes(head[name + 1 : name + 3])
+                )
+                + 4
+            )
+            known = head[:at], head[at + _NUMBER :]
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        self._known[key] = head
-        return head
+        self._known[key] = known
+        return known

@@ -40,6 +40,8 @@ _i32: Final = struct.Struct(">i").unpack_from
 _f64: Final = struct.Struct(">d").unpack_from
 _ids: Final = struct.Struct(">III").unpack_from
 _ref_tail: Final = struct.Struct(">IIQ").unpack_from
+#: How nearly every pid begins: a node's name in the spelling of today follows, and three words.
+_USUAL_PID: Final = bytes([tags.NEW_PID, tags.SMALL_ATOM_UTF8])
 #: How nearly every reference begins: three words, then a node's name in the spelling of today.
 _USUAL_REFERENCE: Final = bytes([tags.NEWER_REFERENCE, 0, 3, tags.SMALL_ATOM_UTF8])
 _FLOAT_TEXT: Final = re.compile(rb"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?\Z")
@@ -269,7 +271,10 @@ class Decoder:
     # ---- identities -----------------------------------------------------------------------------------------------
 
     def _read_pid(self, data: bytes, i: int, room: int) -> tuple[Pid, int]:
-        end = end_of_atom(data, i + 1) + (12 if data[i] == tags.NEW_PID else 9)
+        if data[i : i + 2] == _USUAL_PID:
+            end = i + 15 + data[i + 2]
+        else:
+            end = end_of_atom(data, i + 1) + (12 if data[i] == tags.NEW_PID else 9)
         return self._pids[data[i:end]], end
 
     def _parse_pid(self, raw: bytes) -> Pid:

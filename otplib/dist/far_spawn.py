@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from otplib.core.copying import copied
 from otplib.core.errors import Exit
+from otplib.core.function_names import split_name
 from otplib.core.reasons import Down
 from otplib.core.terms import Atom, Pid, Ref
-from otplib.dist.far_calls import run_function, split_name
+from otplib.dist.far_calls import run_function
 from otplib.dist.router import Router
 from otplib.vm.machine import Machine
 from otplib.vm.process_record import ProcessRecord

@@ -88,7 +88,7 @@ class LockTable:
         """Tell whether anybody has locked the resource."""
         return name_key(resource) in self._locks
 
-    def still_covers(self, source: Pid | tuple[Any, Any] | None) -> bool:
+    def still_covers(self, source: Any) -> bool:
         """Tell whether a change of names still stands under the lock it was made under.
 
         `source` is the process that asks for it, or the lock that its message names. A change may arrive late, when
@@ -100,4 +100,4 @@ class LockTable:
             return not self.ended_with_holder
         if isinstance(source, Pid):
             return source in held[1]
-        return source is not None and name_key(source[1]) == held[0]
+        return isinstance(source, tuple) and len(source) == 2 and name_key(source[1]) == held[0]

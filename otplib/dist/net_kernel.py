@@ -161,6 +161,9 @@ class NetKernel:
             node_names[machine.creation] = self.node
             machine.transport = self.router
             machine.services["net_kernel"] = self
+            # Who wants to hear of nodes, and asked before this machine was one: the scopes of `pg`.
+            for pid in machine.services.get("node_observers", ()):
+                self._observers[pid, "visible"] += 1
         machine.at_stop.append(self.close)
         log.addFilter(self._reporter)
         self._poller = Poller(f"otplib-net-{self.node}", machine.scheduler)

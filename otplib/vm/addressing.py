@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from otplib.core.errors import NoSuchNameError
 from otplib.core.terms import NO_NODE, Global, Pid, Ref, Via
@@ -28,16 +28,26 @@ def resolve_destination(machine: Machine, dest: Any) -> ProcessRecord | Far | No
         return dest if is_far(dest) else machine.find(dest)
     if isinstance(dest, Ref):
         return machine.aliases.take(dest) if dest.home == NO_NODE else dest
-    if isinstance(dest, tuple) and not isinstance(dest, Global | Via):
-        if len(dest) == 2 and isinstance(dest[0], str) and isinstance(dest[1], str):
-            return machine.names.get(dest[0]) if dest[1] == machine.node else dest
-    elif isinstance(dest, str | Global | Via):
+    if is_name_and_node(dest):
+        return machine.names.get(dest[0]) if dest[1] == machine.node else dest
+    if isinstance(dest, str | Global | Via):
         found = find_named(machine, dest)
         if found is None:
             raise NoSuchNameError(f"send to {dest!r}: no process has registered this name")
         return found
     raise TypeError(
         f"expected a pid, a name, (name, node), an alias, Global(...) or Via(...) as destination; got {dest!r}"
+    )
+
+
+def is_name_and_node(value: Any) -> TypeGuard[tuple[str, str]]:
+    """Tell whether an address is `(name, node)`; `Global` and `Via` are tuples too, and none."""
+    return (
+        isinstance(value, tuple)
+        and not isinstance(value, Global | Via)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], str)
     )
 
 

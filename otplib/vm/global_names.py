@@ -144,6 +144,10 @@ class GlobalNames:
         with self._lock:
             return [entry.agreed for entry in self._entries.values() if entry.agreed is not None]
 
+    def is_taken(self, term: Any) -> bool:
+        """Tell whether somebody has this name, or one that Python calls equal."""
+        return self._entry_like(term) is not None
+
     def find_agreed(self, term: Any) -> Named | None:
         """Give who has exactly this name, all nodes knowing."""
         entry = self._entries.get(name_key(term))
@@ -223,7 +227,7 @@ class GlobalNames:
         entry = self._entries.get(name_key(term))
         if entry is not None:
             return entry
-        equals = self._equals.get(term, ())
+        equals = self._equals.get(term, ()) if _is_hashable(term) else ()
         return next(iter(tuple(equals)), None)
 
     def _enter(self, term: Any) -> _Entry:
@@ -289,7 +293,7 @@ def name_key(term: Any) -> Any:
         return (list, *map(name_key, term))
     if kind is dict:
         return (dict, frozenset([(name_key(key), name_key(value)) for key, value in term.items()]))
-    return (kind, term)
+    return (kind, term if _is_hashable(term) else repr(term))  # an improper list that holds lists, say
 
 
 def _is_alive(record: ProcessRecord | None) -> bool:

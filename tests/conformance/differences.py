@@ -12,7 +12,4 @@ DIFFERENCES: Final[dict[str, str]] = {
     "g27": "Python has no throw: a callback gives its value by return alone.",
     "p45": "Processes share one heap, so none can be limited; max_mailbox limits what a process is sent.",
     "x16": "There are no ETS tables: a dict in a server does the work.",
-    "x20": "For now only: Task comes with the toolbox, and takes this line out.",
-    "y26": "For now only: Task comes with the toolbox, and takes this line out.",
-    "y28": "For now only: process groups come with the toolbox, and take this line out.",
 }

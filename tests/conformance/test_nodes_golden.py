@@ -131,6 +131,8 @@ def test_04_hello_world_appears_in_the_terminal_of_a_real_iex(tidy, epmd_port):
         bar.type(':rpc.call(:"foo@localhost", H, :say, [])')
         assert bar.shows("Hello World\n", times=2)
         assert bar.shows("nil\n")
+        bar.type('Node.spawn_link(:"foo@localhost", :builtins, :print, ["hi", :there])')
+        assert bar.shows("\nhi there\n")
         bar.type(':rpc.call(:"foo@localhost", H, :nope, [])')
         assert bar.shows("{:badrpc, {:EXIT, {:undef, [{H, :nope, [], []}]}}}")
         bar.type(':erpc.call(:"foo@localhost", H, :leave, [:boom])')

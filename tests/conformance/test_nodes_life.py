@@ -163,7 +163,7 @@ def test_y32_a_frozen_node_stays_connected_until_the_net_tick_time_has_passed(ti
         assert caught.value.reason == "timeout"
         assert node.list() == [foo.name]
         messages = [await receive(timeout=LIMIT), await receive(timeout=LIMIT)]
-        assert 0.4 < time.monotonic() - frozen < 3.0
+        assert 0.4 < time.monotonic() - frozen < 6.0
         assert ("nodedown", foo.name) in messages
         assert Down("DOWN", ref, "process", pid, "noconnection") in messages
         assert await flush() == []
@@ -174,14 +174,14 @@ def test_y32_a_frozen_node_stays_connected_until_the_net_tick_time_has_passed(ti
 
 def test_a_quiet_node_that_lives_stays_connected_past_the_net_tick_time(tidy, epmd_port, start):
     """The other half of y32: ticks alone keep a connection."""
-    foo = start(net_tick_time=1)
+    foo = start(net_tick_time=2)
 
     async def main():
         assert await node.connect(foo.name)
         node.monitor_nodes(True)
-        assert await flush(1.6) == []
+        assert await flush(2.6) == []
         assert node.list() == [foo.name]
 
-    with machine_node(new_name("py"), epmd_port, net_tick_time=1.0):
+    with machine_node(new_name("py"), epmd_port, net_tick_time=2.0):
         perform(main)
         assert until(lambda: run(node.ping, foo.name) == "pong")

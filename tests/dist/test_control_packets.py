@@ -80,7 +80,7 @@ def test_references_of_one_to_five_words_are_told_apart():
     reader, writer = ControlReader(Decoder()), ControlWriter(Encoder(), CLAIMED)
     usual = [Ref("a@h", number, 3) for number in (0, 7, 2**96 - 1)]
     others = [Ref("a@h", 1 << 31 | words << REF_SHIFT, 3) for words in (1, 2, 4, 5)]
-    elsewhere = [Ref("b@h", 7, 3), Ref("a@h", 7, 4)]
+    elsewhere = [Ref("b@h", 7, 3), Ref("a@h", 7, 4), Ref(f"{'ż' * 200}@h", 7, 3)]
     for ref in (*usual, *others, *elsewhere) * 2:
         for message in (
             control.AliasSend(A, ref, "hi"),

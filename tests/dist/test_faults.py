@@ -275,7 +275,7 @@ def test_a_name_that_is_free_again_can_be_taken(py, epmd_port, kind):
 
 
 def test_a_frozen_node_holds_up_nobody_here_and_is_met_again_when_it_thaws(tidy, epmd_port, start):
-    foo = start(net_tick_time=2)
+    foo = start(net_tick_time=4)
     foo.define("R", **R)
 
     async def main():
@@ -294,8 +294,54 @@ def test_a_frozen_node_holds_up_nobody_here_and_is_met_again_when_it_thaws(tidy,
         assert await rpc.call(foo.name, "R.same", 2) == 2
         assert await flush(0.3) == []
 
-    with machine_node(new_name("py"), epmd_port, net_tick_time=1.0):
+    with machine_node(new_name("py"), epmd_port, net_tick_time=2.0):
         perform(main)
+
+
+def test_a_node_stops_without_waiting_for_a_frozen_neighbour(tidy, epmd_port, start):
+    foo = start()
+    foo.define("R", **R)
+
+    async def main():
+        await node.spawn(foo.name, "R.wait")
+        foo.freeze()
+        send(("nobody", foo.name), b"x" * 10_000_000)
+        began = time.monotonic()
+        await node.stop()
+        return time.monotonic() - began
+
+    with machine_node(new_name("py"), epmd_port):
+        assert perform(main) < 5.0
+
+
+# ---- our own end --------------------------------------------------------------------------------------------------
+
+
+def test_when_our_own_node_stops_every_link_and_monitor_fires_on_both_sides(py, foo):
+    foo.define("R", **R)
+
+    async def main():
+        process.flag(trap_exit=True)
+        linked = await node.spawn_link(foo.name, "R.wait")
+        watched = await node.spawn(foo.name, "R.wait")
+        ref = process.monitor(watched)
+        node.monitor(foo.name)
+        node.monitor_nodes(True)
+        foo.tell(elixir=f"Node.monitor(:{py.node}, true)", python=f"node.monitor({py.node!r})")
+        name = node.self_()
+        await node.stop()
+        got = sorted(await flush(), key=lambda message: message[0])
+        assert got == [
+            ("DOWN", ref, "process", watched, "noconnection"),
+            ("EXIT", linked, "noconnection"),
+            ("nodedown", foo.name),
+            ("nodedown", foo.name),
+        ]
+        shown = foo.eval(elixir="Otplib.next()", python="await receive()")
+        assert shown in (f"{{:nodedown, :{name}}}", f"('nodedown', :{name})")
+        assert process.info(self_(), "links") == []
+
+    perform(main)
 
 
 # ---- order --------------------------------------------------------------------------------------------------------
@@ -346,3 +392,65 @@ def test_our_messages_keep_their_order_among_link_and_monitor_signals(py, beam):
     assert beam.eval('match?(["last", {:EXIT, _, :end}], Enum.drop(got, 2000))') == "true"
     assert beam.eval("Otplib.flush()") == "[]"
     assert beam.eval(bonds) == before
+
+
+# ---- races --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ours", ["aa", "zz"], ids=["we give way", "they give way"])
+def test_nodes_that_call_each_other_at_the_same_moment_end_with_one_connection(tidy, epmd_port, foo, ours):
+    foo.define("R", **R)
+
+    async def meet(number):
+        node.monitor_nodes(True)
+        foo.ask(elixir=f"Node.connect(:{node.self_()})", python=f"await node.connect('{node.self_()}')")
+        assert await node.connect(foo.name)
+        assert foo.answer() in ("true", "True")
+        assert node.list() == [foo.name]
+        assert await rpc.call(foo.name, "R.same", number) == number
+        assert await flush(0.01) == [("nodeup", foo.name)]
+        assert await node.disconnect(foo.name)
+        assert await flush(0.01) == [("nodedown", foo.name)]
+        node.monitor_nodes(False)
+
+    with machine_node(new_name(ours), epmd_port):
+        for number in range(30):
+            perform(meet, number)
+            assert until(lambda: foo.eval(elixir="Node.list()", python="node.list()") == "[]")
+
+
+def test_once_unlink_and_demonitor_have_returned_nothing_of_the_dead_comes(py, foo):
+    foo.define("R", **R)
+
+    async def main():
+        process.flag(trap_exit=True)
+        late = []
+        for number in range(400):
+            pid = await node.spawn_link(foo.name, "R.same", number)  # ends at once
+            ref = process.monitor(pid)
+            process.unlink(pid)
+            process.demonitor(ref)
+            before = await flush(0)
+            late += [message for message in before if message[0] not in ("EXIT", "DOWN")]
+        assert late == []
+        assert await flush(0.2) == []
+        assert process.info(self_(), "links") == process.info(self_(), "monitors") == []
+
+    perform(main)
+
+
+def test_output_that_a_frozen_node_does_not_take_is_limited(py, start, monkeypatch):
+    monkeypatch.setattr("otplib.dist.wire.MAX_OUTPUT", 20_000_000)
+    foo = start()
+    foo.define("R", **R)
+
+    async def main():
+        ref = process.monitor(await node.spawn(foo.name, "R.wait"))
+        assert await rpc.call(foo.name, "R.same", 1) == 1
+        foo.freeze()
+        for _ in range(100):
+            send(("nobody", foo.name), b"x" * 500_000)
+        down = await receive(timeout=LIMIT)  # long before the net tick time of a minute is over
+        assert (down.ref, down.reason) == (ref, "noconnection")
+
+    perform(main)

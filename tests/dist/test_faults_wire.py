@@ -60,7 +60,7 @@ def proxy(line):
 @pytest.fixture
 def py(line):
     """A node of ours that meets foo through the proxy."""
-    with machine_node(new_name("py"), line[1], net_tick_time=1.0) as machine:
+    with machine_node(new_name("py"), line[1]) as machine:
         yield machine
 
 
@@ -85,12 +85,11 @@ async def ends_once(bonds, within=LIMIT):
     """Take what the end of the connection sends, and nothing more may come."""
     got = [await receive(timeout=within) for _ in bonds]
     assert sorted(got, key=lambda message: message[0]) == bonds
-    assert await flush(0.1) == []
+    assert [message for message in await flush(0.1) if message[0] != "nodeup"] == []
 
 
 async def works_again(foo):
     assert await node.connect(foo.name)
-    assert ("nodeup", foo.name) in await flush()
     assert await rpc.call(foo.name, "R.same", 2, timeout=LIMIT) == 2
 
 
@@ -145,15 +144,18 @@ def test_a_handshake_that_is_cut_fails_and_the_next_succeeds(py, foo, proxy, dir
 
 
 @pytest.mark.parametrize("directions", [(TO_CALLER, TO_NODE), (TO_CALLER,)], ids=["both ways", "one way"])
-def test_a_connection_that_has_gone_silent_ends_with_the_net_tick_time(py, foo, proxy, directions):
+def test_a_connection_that_has_gone_silent_ends_with_the_net_tick_time(foo, line, directions):
+    proxy, port = line
+
     async def main():
         bonds = await bonds_with(foo)
         proxy.mute(*directions)
         began = time.monotonic()
         await ends_once(bonds)
-        assert time.monotonic() - began < 2.5
+        assert 0.4 < time.monotonic() - began < 6.0
 
-    perform(main)
+    with machine_node(new_name("py"), port, net_tick_time=1.0):
+        perform(main)
 
 
 def garbage():
@@ -185,7 +187,7 @@ def test_garbage_after_the_handshake_ends_the_connection_and_nothing_else(py, fo
         proxy.inject(TO_CALLER, data)
         began = time.monotonic()
         await ends_once(bonds)
-        assert time.monotonic() - began < 0.7, "it was silence that ended it"
+        assert time.monotonic() - began < 5.0, "it was silence that ended it"
         await works_again(foo)
 
     perform(main)

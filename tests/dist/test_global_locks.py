@@ -72,7 +72,8 @@ def test_a_change_of_names_stands_only_under_the_lock_it_was_made_under(table):
     assert table.still_covers(mine)
     assert not table.still_covers(THREE)
     assert not table.still_covers(theirs)
-    assert not table.still_covers(None)
+    for junk in (None, 1, (), (GLOBAL,), ("global", 1, 2)):
+        assert not table.still_covers(junk)
 
 
 def test_a_change_that_arrives_after_its_maker_has_died_does_not_stand(table):

@@ -1,100 +1,35 @@
-"""`Global` names in clusters of real nodes: BEAMs and Pythons, by the same tests where both can be the other end."""
+"""`Global` names on two nodes: BEAMs and Pythons, by the same tests where both can be the other end."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from textwrap import dedent
 
 import pytest
 
-from otplib import Atom, Exit, GenServer, Global, NameTakenError, Pid, Reply, StartError, node, process, run
+from otplib import Atom, GenServer, Global, NameTakenError, Pid, Reply, StartError, node, process
 from otplib.core.reasons import Down
-from otplib.core.terms import NO_NODE
-from otplib.dist import global_server
 from otplib.process import receive, self_, send, sleep, spawn, spawn_monitor
 from otplib.vm.machine import Machine
 from tests.dist import nodes
-from tests.dist.beam import LIMIT, until
+from tests.dist.beam import until
+from tests.dist.global_peers import (
+    MOMENT,
+    ask,
+    eventually,
+    holding,
+    idle,
+    meet,
+    shows,
+    whereis,
+)
+from tests.dist.global_peers import (
+    cluster as cluster,
+)
+from tests.dist.global_peers import (
+    theirs as theirs,
+)
 from tests.dist.node_fixtures import new_name
-from tests.dist.nodes import Peer, needs_elixir, on, perform
-
-#: Seconds for anything that nodes agree on; well within LIMIT, so that it is seen what has not come about.
-MOMENT = 10.0
-
-
-def holding(name: str) -> dict[str, str]:
-    """What a node evaluates to have a process, its variable `holder`, registered as `Global(name)`."""
-    return {
-        "elixir": f"""
-            f = fn f -> receive do {{:get, from}} -> send(from, :got); f.(f); {{:die, r}} -> exit(r) end end
-            holder = spawn(fn -> f.(f) end)
-            :yes = :global.register_name("{name}", holder)
-        """,
-        "python": dedent(f"""
-            async def hold():
-                while True:
-                    match await receive():
-                        case ("get", sender): send(sender, Atom("got"))
-                        case ("die", reason): raise Exit(reason)
-            holder = spawn(hold)
-            process.register(holder, Global("{name}"))
-        """),
-    }
-
-
-@pytest.fixture
-def theirs() -> str:
-    """A name that nobody has had, as nodes are kept from test to test."""
-    return new_name("theirs")
-
-
-async def idle() -> None:
-    await receive(("end", ...))
-
-
-async def ask(name: Global) -> str:
-    """Send to a holder that was registered as REGISTER does; gives its answer."""
-    send(name, (Atom("get"), self_()))
-    return await receive(str, timeout=MOMENT)
-
-
-async def meet(*names: str) -> None:
-    """Connect, and wait until all that are connected have the same names."""
-    for name in names:
-        assert await node.connect(name)
-    await global_server.sync(timeout=MOMENT)
-
-
-async def eventually(what, wanted) -> None:
-    """Look again and again until `what()` gives what is wanted."""
-    deadline = MOMENT
-    while (found := what()) != wanted:
-        assert deadline > 0, f"{found!r}, and not {wanted!r}"
-        deadline -= 0.01
-        await sleep(0.01)
-
-
-def whereis(peer: Peer, term: str = '"svc"') -> str:
-    """What the peer answers to `:global.whereis_name`; "nobody" for none."""
-    if peer.language == "elixir":
-        found = peer.eval(f":global.whereis_name({term})")
-        return "nobody" if found == ":undefined" else found
-    found = peer.eval(f"process.whereis(Global({term}))")
-    return "nobody" if found == "None" else found
-
-
-def shows(peer: Peer, term: str, wanted: bool) -> bool:
-    """Wait until the peer knows somebody by this name, or nobody."""
-    return until(lambda: (whereis(peer, term) != "nobody") is wanted)
-
-
-@pytest.fixture
-def cluster(tidy, epmd_port) -> Iterator[list[Machine]]:
-    """Three machines of this OS process that are nodes, and not connected."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(nodes.machine_node(new_name("m"), epmd_port)) for _ in range(3)]
-
+from tests.dist.nodes import needs_elixir, on, perform
 
 # ---- names on two nodes ----------------------------------------------------------------------------------------
 
@@ -224,14 +159,21 @@ def test_a_server_with_a_global_name_is_called_across_nodes(py, foo):
 def test_a_server_of_a_beam_is_called_by_its_global_name(py, beam):
     async def main():
         await meet(beam.name)
-        beam.define("Held", elixir="use Agent")
-        beam.eval("{:ok, _} = Agent.start(fn -> 42 end, name: {:global, :held})")
+        beam.define(
+            "Held",
+            elixir="""
+                use GenServer
+                def init(held), do: {:ok, held}
+                def handle_call(:get, _, held), do: {:reply, held, held}
+            """,
+        )
+        beam.tell("{:ok, _} = GenServer.start(Held, 42, name: {:global, :held})")
         await eventually(lambda: process.whereis(Global("held")) is not None, True)
-        assert await GenServer.call(Global("held"), (Atom("get"), 1)) is not None
+        assert await GenServer.call(Global("held"), Atom("get")) == 42
+        GenServer.cast(Global("held"), "no such cast")
+        await eventually(lambda: process.whereis(Global("held")), None)
 
-    with contextlib.suppress(Exit):  # an Agent wants a function of its own; what counts is that it was asked
-        perform(main)
-    assert beam.eval("Node.list() != []") == "true"
+    perform(main)
 
 
 @needs_elixir
@@ -446,209 +388,3 @@ def test_a_lock_goes_with_its_holder(py, beam):
             await sleep(0.01)
 
     perform(main)
-
-
-# ---- the mesh --------------------------------------------------------------------------------------------------
-
-
-@needs_elixir
-def test_a_new_node_meets_everyone(py, start):
-    """y20_mesh.exs"""
-    foo, bar = start("foo"), start("bar")
-
-    async def main():
-        process.register(spawn(idle), Global("svc"))
-        await meet(foo.name)
-        bar.eval(f'Node.connect(:"{foo.name}")' if bar.language == "elixir" else f"await node.connect({foo.name!r})")
-        await eventually(lambda: set(node.list()), {foo.name, bar.name})
-        assert shows(bar, '"svc"', True)
-
-    perform(main)
-
-
-@needs_elixir
-def test_beams_that_meet_through_us_stay_connected_with_us_when_one_is_killed(py, epmd_port):
-    """y16_group_leader.exs: 'global' disconnects whom a third node has lost, if it does not take part."""
-    with nodes.beam(new_name("foo"), epmd_port) as foo:
-
-        async def main():
-            with nodes.beam(new_name("bar"), epmd_port) as bar:
-                await meet(foo.name)
-                await meet(bar.name)
-                await eventually(lambda: set(node.list()), {foo.name, bar.name})
-                assert until(lambda: foo.eval("length(Node.list())") == "2")
-                bar.eval(':yes = :global.register_name("theirs", spawn(fn -> Process.sleep(:infinity) end))')
-                await eventually(lambda: process.whereis(Global("theirs")) is not None, True)
-                bar.kill()
-                await eventually(lambda: node.list(), [foo.name])
-                await eventually(lambda: process.whereis(Global("theirs")), None)
-            assert foo.eval("Node.list()") == f"[:{node.self_()}]" or node.self_() in foo.eval("Node.list()")
-            assert shows(foo, '"theirs"', False)
-            assert await node.ping(foo.name) == "pong"
-
-        perform(main)
-
-
-@needs_elixir
-def test_names_of_a_killed_python_node_are_gone_and_the_others_stay_together(epmd_port, tidy, theirs):
-    with (
-        nodes.beam(new_name("foo"), epmd_port) as foo,
-        nodes.machine_node(new_name("py"), epmd_port) as py,
-        nodes.python(new_name("victim"), epmd_port) as victim,
-        on(py),
-    ):
-        victim.tell(**holding(theirs))
-        perform(meet, foo.name, victim.name)
-        assert shows(foo, f'"{theirs}"', True)
-        victim.kill()
-        assert shows(foo, f'"{theirs}"', False)
-        assert until(lambda: node.list() == [foo.name])
-        assert py.node in foo.eval("Node.list()")
-        assert process.whereis(Global(theirs)) is None
-
-
-def peers_of(peer: Peer) -> set[str]:
-    listed = peer.eval(elixir='Enum.join(Node.list(), " ")', python='" ".join(node.list())')
-    return set(filter(None, listed.strip("\"'").split(" ")))
-
-
-async def all_meet(foo: Peer, bar: Peer) -> None:
-    """Make a cluster of them and us in which nobody has anything left to agree on."""
-    await meet(foo.name, bar.name)
-    assert until(lambda: peers_of(foo) == {bar.name, node.self_()})
-    assert until(lambda: peers_of(bar) == {foo.name, node.self_()})
-    for peer in (foo, bar):
-        peer.tell(elixir=":ok = :global.sync()", python="await GenServer.call('global_name_server', ('sync', None))")
-    await global_server.sync(timeout=MOMENT)
-
-
-def do_not_overlap(foo: Peer, bar: Peer) -> bool:
-    """Wait until foo and bar, who have lost each other, are in partitions of which each knows all its nodes."""
-
-    def hold_together() -> bool:
-        here = node.self_()
-        views = {here: {here, *node.list()}}
-        views |= {peer.name: {peer.name, *peers_of(peer)} for peer in (foo, bar)}
-        return (
-            all(views[other] == view for view in views.values() for other in view) and bar.name not in views[foo.name]
-        )
-
-    return until(hold_together)
-
-
-def test_when_two_lose_each_other_a_third_does_not_keep_both(py, start):
-    """OTP's `prevent_overlapping_partitions`, our part of it. It may keep one, if that is quick to leave the other."""
-    foo, bar = start("foo"), start("bar")
-
-    async def main():
-        await all_meet(foo, bar)
-        foo.tell(elixir=f'Node.disconnect(:"{bar.name}")', python=f"await node.disconnect({bar.name!r})")
-        assert do_not_overlap(foo, bar)
-
-    perform(main)
-
-
-def test_others_hear_from_us_whom_we_have_lost(py, start):
-    foo, bar = start("foo"), start("bar")
-
-    async def main():
-        await all_meet(foo, bar)
-        await node.disconnect(bar.name)
-        here = node.self_()
-        assert until(lambda: not {here, bar.name} <= peers_of(foo))
-
-    perform(main)
-
-
-def test_nodes_that_were_parted_meet_again_with_all_names(py, foo, theirs):
-    async def main():
-        foo.tell(**holding(theirs))
-        process.register(spawn(idle), Global("ours"))
-        for _ in range(3):
-            await meet(foo.name)
-            assert process.whereis(Global(theirs)).node == foo.name
-            assert shows(foo, '"ours"', True)
-            await node.disconnect(foo.name)
-            await eventually(lambda: process.whereis(Global(theirs)), None)
-            assert shows(foo, '"ours"', False)
-        process.exit(process.whereis(Global("ours")), "kill")
-
-    perform(main)
-
-
-def test_a_name_server_that_dies_is_replaced_and_begins_anew(py, foo, theirs):
-    async def main():
-        foo.tell(**holding(theirs))
-        pid = spawn(idle)
-        process.register(pid, Global("ours"))
-        await meet(foo.name)
-        first = process.whereis("global_name_server")
-        process.exit(first, "kill")
-        await eventually(lambda: process.whereis("global_name_server") not in (None, first), True)
-        assert process.whereis(Global("ours")) == pid
-        await meet(foo.name)
-        await eventually(lambda: process.whereis(Global(theirs)) is not None, True)
-        assert shows(foo, '"ours"', True)
-
-    perform(main)
-
-
-@needs_elixir
-def test_a_hidden_node_has_names_of_its_own(epmd_port, beam, tidy):
-    with nodes.machine_node(new_name("hidden"), epmd_port, hidden=True):
-
-        async def main():
-            process.register(spawn(idle), Global("svc"))
-            assert await node.connect(beam.name)
-            await global_server.sync(timeout=MOMENT)
-            assert await node.ping(beam.name) == "pong"
-            assert whereis(beam) == "nobody"
-
-        perform(main)
-
-
-def test_a_machine_that_stops_being_a_node_keeps_its_own_names_alone(epmd_port, foo, tidy, theirs):
-    with Machine() as machine:
-        name = f"{new_name('py')}@localhost"
-
-        async def main():
-            await node.start(name, nodes.COOKIE, epmd_port=epmd_port)
-            foo.tell(**holding(theirs))
-            pid = spawn(idle)
-            process.register(pid, Global("ours"))
-            await meet(foo.name)
-            assert process.whereis(Global(theirs)) is not None
-            await node.stop()
-            assert node.self_() == NO_NODE
-            assert process.whereis(Global("ours")) == pid
-            assert process.whereis(Global(theirs)) is None
-            assert shows(foo, '"ours"', False)
-            process.unregister(Global("ours"))
-            process.register(pid, Global("another"))
-            await node.start(name, nodes.COOKIE, epmd_port=epmd_port)
-            await meet(foo.name)
-            assert shows(foo, '"another"', True)
-            await node.stop()
-
-        run(main, timeout=LIMIT)
-        assert machine.global_names.announce is None
-
-
-def test_a_thousand_names_are_agreed_on_in_little_time(cluster):
-    one, two, three = cluster
-    with on(one):
-        perform(meet, two.node, three.node)
-
-        async def register_all():
-            for number in range(1000):
-                process.register(self_(), Global(("item", number)))
-            await receive(("end",))
-
-        holder = spawn(register_all)
-    for machine in (two, three):
-        with on(machine):
-            assert until(lambda machine=machine: len(machine.global_names.agreed()) == 1000)
-    with on(one):
-        process.exit(holder, "kill")
-    for machine in cluster:
-        assert until(lambda machine=machine: machine.global_names.agreed() == [])
