@@ -69,7 +69,7 @@ class Connection:
             log.error("** Bad bytes from node %s: %s. The connection is closed **", self.peer.node, error)
             self.wire.close(f"bad bytes: {error}")
 
-    def _on_bytes(self, data: bytes) -> None:
+    def _on_bytes(self, data: bytes | memoryview) -> None:
         self._framing.feed(data)
         self.read_on()
 

@@ -20,6 +20,9 @@ TICK: Final = bytes(4)
 MAX_HANDSHAKE: Final = 2_048
 MAX_PACKET: Final = 128 * 1024 * 1024
 
+#: A packet of more bytes is gathered in pieces.
+_LARGE: Final = 64 * 1024
+
 _LENGTH_2 = struct.Struct(">H")
 _LENGTH_4 = struct.Struct(">I")
 
@@ -42,13 +45,16 @@ class Framing:
         b''
     """
 
-    __slots__ = ("_buffer", "_length", "_limit", "_limit_connected", "_start")
+    __slots__ = ("_buffer", "_length", "_limit", "_limit_connected", "_missing", "_pieces", "_start")
 
     def __init__(
         self, *, wide: bool = False, max_handshake: int = MAX_HANDSHAKE, max_packet: int = MAX_PACKET
     ) -> None:
         self._buffer = bytearray()  # never holds more than the limit, a length and one piece of input
         self._start = 0  # where the next packet begins; what lies before it goes at the next `feed`
+        #: A large packet that is not complete: what has come of it, and how much has not. The buffer is empty meanwhile.
+        self._pieces: list[bytes] = []
+        self._missing = 0
         self._length = _LENGTH_4 if wide else _LENGTH_2
         self._limit = max_handshake
         self._limit_connected = max_packet
@@ -56,7 +62,7 @@ class Framing:
     @property
     def buffered(self) -> int:
         """How many bytes wait for the rest of their packet."""
-        return len(self._buffer) - self._start
+        return len(self._buffer) - self._start + sum(map(len, self._pieces))
 
     def connected(self) -> None:
         """The handshake is done: from here on lengths have four bytes. A second call changes nothing."""
@@ -65,6 +71,10 @@ class Framing:
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take in what the socket gave."""
+        if self._missing:
+            self._pieces.append(bytes(data[: self._missing]))
+            self._missing -= len(self._pieces[-1])
+            data = data[len(self._pieces[-1]) :]
         # Once for a whole run of packets: cutting the front off for each would move the rest every time.
         if self._start:
             del self._buffer[: self._start]
@@ -78,6 +88,11 @@ class Framing:
             DecodeError: the next packet would be longer than the limit. It is raised as soon as the length is known
                 and again at every later call: nothing behind it can be told apart.
         """
+        if self._pieces:
+            if self._missing:
+                return
+            pieces, self._pieces = self._pieces, []
+            yield b"".join(pieces)
         while True:
             # Everything anew for each packet: whoever has the last one may have called `connected` or `feed`.
             buffer, start, length_of = self._buffer, self._start, self._length
@@ -89,6 +104,11 @@ class Framing:
                 raise DecodeError(f"a packet of {length} bytes; the limit is {self._limit}")
             end = begin + length
             if len(buffer) < end:
+                if length > _LARGE:
+                    # In pieces it is copied once, not each time that the buffer grows.
+                    self._pieces = [bytes(buffer[begin:])]
+                    self._missing = end - len(buffer)
+                    self._buffer, self._start = bytearray(), 0
                 return
             self._start = end
             # bytes(buffer[a:b]) copies twice, a memoryview once; up to some kilobytes making the view costs more.

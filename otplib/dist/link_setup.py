@@ -90,7 +90,7 @@ class LinkSetup:
     def _on_closed(self, reason: str) -> None:
         self.give_up(reason)
 
-    def _on_bytes(self, data: bytes) -> None:
+    def _on_bytes(self, data: bytes | memoryview) -> None:
         self._framing.feed(data)
         for message in self._framing.packets():
             self._carry_out(self._handshake.receive(message))

@@ -329,9 +329,14 @@ class NetKernel:
             if self._closing:
                 self._lose(channel)
             return
+        theirs = next((setup for setup in self._incoming if setup.node == channel.node), None)
+        if theirs is not None:  # it has been quicker: one of the two calls is enough
+            theirs.supersedes = True
+            if connection is not None:
+                connection.close()
+            return
         if connection is None:
-            if not self._is_being_called_by(channel.node):
-                self._lose(channel)
+            self._lose(channel)
             return
         poller = self._poller
         assert poller is not None
@@ -407,7 +412,8 @@ class NetKernel:
 
     def still_wanted(self, setup: LinkSetup) -> bool:
         """The peer believes that it is connected with us: is this attempt to go on?"""
-        return setup.node not in self._connections
+        node = setup.node
+        return node is not None and node not in self._connections and not self._is_being_called_by(node)
 
     def drop_old(self, node: str) -> None:
         """Lose the connection that there was with a node that has proved itself anew."""

@@ -72,6 +72,9 @@ class Poller:
         #: the calls. Whoever comes second sees the other's write.
         self._woken = False
         self._stopping = False
+        #: The thread has done its last call. Race: a caller appends and then looks here; the thread says so and then
+        #: empties the calls once more. Whoever comes second does them.
+        self._ended = False
         self._ident = 0
         #: Where a source may have its socket put what it reads: on the thread, and not beyond one call.
         self.space = memoryview(bytearray(256 * 1024))
@@ -87,6 +90,9 @@ class Poller:
     def call(self, action: Callable[[], None]) -> None:
         """Have `action` done on the thread, soon."""
         self._calls.append(action)
+        if self._ended:
+            self._do_calls()  # there is no thread any more, and what it would have closed must not stay open
+            return
         if not self._woken and threading.get_ident() != self._ident:  # on the thread itself they come in this turn
             self._woken = True
             with contextlib.suppress(OSError):  # full: it is awake; closed: nobody is there any more
@@ -152,6 +158,8 @@ class Poller:
             with scheduler.machine.lock:
                 scheduler.carriers.discard(carrier)
             if self.is_here:
+                self._ended = True
+                self._do_calls()
                 self._selector.close()
                 self._wake_read.close()
                 self._wake_write.close()
@@ -194,7 +202,11 @@ class Poller:
         self._woken = False
         calls = self._calls
         for _ in range(len(calls)):  # those that come meanwhile have their turn after the sockets
-            _guard(calls.popleft())
+            try:
+                action = calls.popleft()
+            except IndexError:  # at the end two threads may empty it
+                return
+            _guard(action)
 
     def _do_appointments(self) -> None:
         agenda = self._agenda

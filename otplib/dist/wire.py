@@ -48,11 +48,13 @@ class Wire:
         self._poller = poller
         self._socket = connection
         self._layer = layer
-        self.on_bytes: Callable[[bytes], None] = lambda data: None
+        self.on_bytes: Callable[[bytes | memoryview], None] = lambda data: None
         self.on_closed: Callable[[str], None] = lambda reason: None
         self.closed = False
         #: Guards what follows.
         self._lock = threading.Lock()
+        #: Held while bytes go into the socket, which takes no time as it does not block, and while it is closed.
+        self._sending = threading.Lock()
         self._output: list[bytes] = []
         self._size = 0
         self._promised = False
@@ -126,7 +128,10 @@ class Wire:
             try:
                 if not self._rest and not self._take():
                     return
-                sent = self._socket.send(self._rest) if self._rest else 0
+                with self._sending:
+                    if self.closed:
+                        return
+                    sent = self._socket.send(self._rest) if self._rest else 0
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
@@ -186,11 +191,11 @@ class Wire:
         if not size:
             self._end("the peer has closed the connection")
             return
-        data = bytes(self._poller.space[:size])
+        data: bytes | memoryview = self._poller.space[:size]
         self.read += 1
         try:
             if self._layer is not None:
-                data, answer = self._layer.feed(data)
+                data, answer = self._layer.feed(bytes(data))
                 if answer:
                     self.write(b"")  # in its turn, as the layer's records are numbered
             if data:
@@ -205,5 +210,7 @@ class Wire:
             self.closed = True
             self._output.clear()
         self._poller.forget(self._socket)
-        self._socket.close()
+        # Nobody may be inside `send` when the number of the file becomes free for another one.
+        with self._sending:
+            self._socket.close()
         self.on_closed(reason)

@@ -325,7 +325,7 @@ def belongings() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def no_leftovers(limit: float = 5.0) -> Iterator[None]:
+def no_leftovers(limit: float = 20.0) -> Iterator[None]:
     """Fail if the block leaves a thread, a child, a socket or a pipe behind. What is ending is given a moment."""
     before = belongings()
     yield

@@ -22,7 +22,7 @@ OPTIONAL = DFlag.SEND_SENDER | DFlag.EXIT_PAYLOAD
 nodes = st.sampled_from(["a@h", "b@h"])
 numbers = st.integers(0, 2**32 - 1)
 pids = st.builds(Pid, nodes, numbers, numbers, numbers)
-refs = st.builds(Ref, nodes, st.integers(0, 2**96), numbers)
+refs = st.builds(Ref, nodes, st.integers(0, 2**96 - 1), numbers)
 atoms = st.text(max_size=8).map(Atom)
 terms = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), atoms, pids, refs),

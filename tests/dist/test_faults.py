@@ -291,7 +291,7 @@ def test_a_frozen_node_holds_up_nobody_here_and_is_met_again_when_it_thaws(tidy,
         assert node.list() == []
         foo.thaw()
         assert await until_connected(foo.name)
-        assert await rpc.call(foo.name, "R.same", 2) == 2
+        assert await rpc.call(foo.name, "R.same", 2, timeout=LIMIT) == 2
         assert await flush(0.3) == []
 
     with machine_node(new_name("py"), epmd_port, net_tick_time=2.0):
