@@ -19,7 +19,7 @@ from typing import Any
 
 from otplib.core.copying import copied
 from otplib.core.delivery import copied_reason
-from otplib.core.errors import CallTimeout, Exit, StartError
+from otplib.core.errors import CallTimeout, Exit, NameTakenError, StartError
 from otplib.core.reasons import ExitMessage
 from otplib.core.terms import Global, Pid, Ref, Via
 from otplib.process import demonitor, exit, register, unlink, unregister, whereis
@@ -149,13 +149,25 @@ async def _begin(body: Callable[..., Awaitable[None]], starter: Starter, args: t
     name = starter.name
     if name is not None:
         try:
-            register(current_record().pid, name)
+            await _take_name(name)
         except Exception:
             holder = whereis(name)
             starter.name = None
             starter.fail(("already_started", holder))
             return
     await body(starter, *args)
+
+
+async def _take_name(name: Name) -> None:
+    """Register this process; a `Global` name, on a node, under the lock of the whole cluster."""
+    record = current_record()
+    if not isinstance(name, Global) or record.machine.global_names.announce is None:
+        register(record.pid, name)
+        return
+    request = ("register_name", name.term, record.pid)
+    exited_in = ("global", "register_name", [name.term, record.pid])
+    if not await call("$gen_call", "global_name_server", request, None, exited_in):
+        raise NameTakenError(f"somebody else has the name {name!r}")
 
 
 def _abandon(record: ProcessRecord, child: ProcessRecord, tag: Ref) -> None:

@@ -22,11 +22,16 @@ from otplib.core.function_names import UndefinedFunctionError, find_function
 from otplib.core.reasons import capture
 from otplib.core.terms import Atom
 from otplib.dist.etf_terms import Export, Fun
+from otplib.dist.global_conflicts import resolve_it
 from otplib.vm.shell import current_record
 
 log = logging.getLogger("otplib")
 
 _RETURN, _EXIT, _ERROR = Atom("return"), Atom("exit"), Atom("error")
+
+
+#: Functions of Erlang modules that BEAMs ask every node for.
+_OTP: Final[dict[tuple[str, str], Callable[..., Any]]] = {("global", "resolve_it"): resolve_it}
 
 
 class _UndefinedExit(Exit):
@@ -51,7 +56,7 @@ async def _apply(module: str, function: str, args: list[Any]) -> Any:
     if (module, function) == ("erlang", "apply") and len(args) == 2:
         return await _apply_sent(args[0], args[1])
     try:
-        found = find_function(module, function)
+        found = _OTP.get((module, function)) or find_function(module, function)
     except UndefinedFunctionError:
         raise _UndefinedExit((Atom("undef"), [(Atom(module), Atom(function), args, [])])) from None
     return await _call(found, args)

@@ -91,6 +91,8 @@ class LinkSetup:
         self.give_up(reason)
 
     def _on_bytes(self, data: bytes | memoryview) -> None:
+        if self._over:
+            return  # given up; the wire, which closes behind what it has to write, still reads
         self._framing.feed(data)
         for message in self._framing.packets():
             self._carry_out(self._handshake.receive(message))
