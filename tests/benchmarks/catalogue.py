@@ -87,6 +87,10 @@ def _remote(name: str, title: str, share: float | None, full: int, quick: int, u
     return Measure(f"remote_{name}", (row,), full, quick, 10, _REMOTE, False)
 
 
+def _toolbox(name: str, title: str, target: float, full: int, quick: int) -> Measure:
+    return Measure(name, (Row("rate", title, "/s", target),), full, quick, 50, bare=False)
+
+
 _PROCESSES, _MESSAGES, _SERVERS, _TICKER, _REMOTE = (
     "beam_processes.exs",
     "beam_messages.exs",
@@ -123,6 +127,20 @@ MEASURES: tuple[Measure, ...] = (
     Measure("cell_await_busy", (Row("us", "cell: await call, beside 1 hog, p50", "us"),), 1500, 300, 10),
     Measure("cell_run_idle", (Row("us", "cell: run(call), scheduler idle, p50", "us"),), 5000, 1000, 10),
     Measure("cell_run_busy", (Row("us", "cell: run(call), beside 1 hog, p50", "us"),), 1500, 300, 10),
+    _toolbox("task", "Task.async_ + await_", 60_000, 100_000, 20_000),
+    _toolbox("agent_get", "Agent.get", 100_000, 200_000, 40_000),
+    _toolbox("registry_lookup", "Registry.lookup", 500_000, 500_000, 100_000),
+    Measure(
+        "dynamic_children",
+        (
+            Row("rate", "DynamicSupervisor.start_child", "/s", 30_000),
+            Row("stop", "stop a DynamicSupervisor of {n}", "s", 5.0, in_full=True),
+        ),
+        100_000,
+        20_000,
+        50,
+        bare=False,
+    ),
     _remote("ping_pong", "ping-pong, round trips", 0.35, 20_000, 4_000),
     _remote("sends", "messages one way", 0.25, 200_000, 50_000),
     _remote("rpc", "rpc.call", 0.35, 20_000, 4_000),

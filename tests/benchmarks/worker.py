@@ -30,9 +30,9 @@ def main(engine: str, name: str, size: str, limit: str) -> None:
     elif name.startswith("remote_"):
         from tests.benchmarks.on_otplib_remote import PROGRAMS as programs
     else:
-        from tests.benchmarks import on_otplib, on_otplib_servers
+        from tests.benchmarks import on_otplib, on_otplib_servers, on_otplib_toolbox
 
-        programs = {**on_otplib.PROGRAMS, **on_otplib_servers.PROGRAMS}
+        programs = {**on_otplib.PROGRAMS, **on_otplib_servers.PROGRAMS, **on_otplib_toolbox.PROGRAMS}
     _end_after(float(limit))
     figures = programs[name](int(size))
     sys.stdout.write(json.dumps(figures) + "\n")
