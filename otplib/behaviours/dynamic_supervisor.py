@@ -19,10 +19,11 @@ The loop stands in `dynamic_supervisor_server`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from otplib.behaviours.dynamic_supervisor_server import ChildOrder, DynamicSupervise, DynamicSupervisorServer
 from otplib.behaviours.gen_server import GenServer
+from otplib.behaviours.spec_options import SpecOptions
 from otplib.core.child_spec import Child, ChildSpec, find_fault, normalise
 from otplib.core.errors import ChildError, StartError
 from otplib.core.faults import describe_fault, names_fault
@@ -34,7 +35,7 @@ __all__ = ["DynamicSupervise", "DynamicSupervisor"]
 _OPTIONS: Final = ("strategy", "max_restarts", "max_seconds", "max_children", "extra_arguments")
 
 
-class DynamicSupervisor:
+class DynamicSupervisor(SpecOptions):
     """A supervisor of children that come and go. Start one as it is, or subclass it and write `init`.
 
     Mirrors Elixir's `DynamicSupervisor`. Class keywords change the specification under which instances are supervised,
@@ -59,20 +60,11 @@ class DynamicSupervisor:
         ('max_children', {'specs': 1, 'active': 1, 'supervisors': 0, 'workers': 1})
     """
 
-    _spec_overrides: ClassVar[dict[str, Any]] = {}
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        # A subclass of a subclass inherits the manner of supervision, but not the id: two children need two ids.
-        overrides = {name: value for name, value in cls._spec_overrides.items() if name != "id"}
-        for name in ("id", "restart", "shutdown", "significant"):
-            if name in options:
-                overrides[name] = options.pop(name)
-        super().__init_subclass__(**options)
-        cls._spec_overrides = overrides
-
     def init(self, arg: Any) -> Any:
         """Return `DynamicSupervise(...)` or `Ignore()`. Runs in the new supervisor. Mirrors `init/1`."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__qualname__} needs `def init(self, arg)` that returns DynamicSupervise(...)"
+        )
 
     # ---- starting --------------------------------------------------------------------------------------------
 

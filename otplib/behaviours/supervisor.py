@@ -20,9 +20,10 @@ stops a child it answers nobody.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from otplib.behaviours.gen_server import GenServer, overridable
+from otplib.behaviours.spec_options import SpecOptions
 from otplib.behaviours.supervisor_server import SupervisorServer
 from otplib.core.child_spec import AutoShutdown, Child, ChildSpec, normalise
 from otplib.core.errors import ChildError, StartError
@@ -36,7 +37,7 @@ __all__ = ["Child", "Supervise", "Supervisor"]
 _MISSING: Final[Any] = object()
 
 
-class Supervisor:
+class Supervisor(SpecOptions):
     """A process that looks after others. Subclass it and write `init`, or start one from a list of children.
 
     Mirrors Elixir's `Supervisor`. Class keywords change the specification under which instances are supervised:
@@ -61,20 +62,11 @@ class Supervisor:
         (10, {'specs': 1, 'active': 1, 'supervisors': 0, 'workers': 1})
     """
 
-    _spec_overrides: ClassVar[dict[str, Any]] = {}
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        # A subclass of a subclass inherits the manner of supervision, but not the id: two children need two ids.
-        overrides = {name: value for name, value in cls._spec_overrides.items() if name != "id"}
-        for name in ("id", "restart", "shutdown", "significant"):
-            if name in options:
-                overrides[name] = options.pop(name)
-        super().__init_subclass__(**options)
-        cls._spec_overrides = overrides
-
     def init(self, arg: Any) -> Any:
         """Return `Supervise(children, strategy=...)` or `Ignore()`. Runs in the new supervisor."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__qualname__} needs `def init(self, arg)` that returns Supervise(children, strategy=...)"
+        )
 
     # ---- starting --------------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ def find_cookie(given: str | Cookie | None = None, *, home: Path | None = None) 
         except _UnfinishedError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(0.02)  # a BEAM makes its file in two steps, and tells nobody of the second
 
 
 def cookie_files(home: Path | None = None) -> list[Path]:

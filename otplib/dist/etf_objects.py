@@ -45,13 +45,13 @@ def dump(value: Any, write_identity: Callable[[Any], bytes]) -> bytes:
 def _pickler_class() -> Any:
     """Make the class when the first object is sent: not before is cloudpickle imported."""
     try:
-        import cloudpickle  # type: ignore[import-untyped, unused-ignore]
+        import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # here: plain terms never need it
     except ImportError:
         raise MissingPackage(
             "Python objects travel by cloudpickle, which is not installed: pip install cloudpickle"
         ) from None
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-ignore]
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, name-defined, unused-ignore]  # no types there
         write_identity: Callable[[Any], bytes]
 
         def persistent_id(self, item: Any) -> bytes | None:

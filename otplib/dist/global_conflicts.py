@@ -76,7 +76,7 @@ def resolve_it(method: Any, name: Any, one: Pid, two: Pid) -> Any:
 async def decide(mine: Named, pid: Pid) -> Pid | Atom | None:
     """Decide who keeps the name: one of the two, "none", or None if the node that knows the method is out of reach."""
     if mine.method in _METHODS:
-        return resolve_it(mine.method, mine.term, pid, mine.pid)  # type: ignore[no-any-return]
+        return resolve_it(mine.method, mine.term, pid, mine.pid)  # type: ignore[no-any-return]  # methods are typed Any
     arguments = [mine.method, mine.term, pid, mine.pid]
     request = (Atom("call"), Atom("global"), Atom("resolve_it"), arguments, group_leader())
     try:
